@@ -1,0 +1,163 @@
+package driver
+
+import (
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	berthv1 "github.com/berth-scheduler/berth/proto/berth/v1"
+)
+
+// An Event is something that happened outside the driver: a change of the
+// cluster, or the outcome of work that Ready handed out. Objects in events are
+// shared with the informers and are never changed.
+type Event interface{ event() }
+
+type (
+	// PodChanged says that a pod was added or is now as given.
+	PodChanged struct{ Pod *corev1.Pod }
+	// PodGone says that a pod does not exist any more; Pod is its last known form.
+	PodGone struct{ Pod *corev1.Pod }
+	// NodeChanged says that a node was added or is now as given.
+	NodeChanged struct{ Node *corev1.Node }
+	// NodeGone says that a node does not exist any more.
+	NodeGone struct{ Node *corev1.Node }
+	// NamespaceChanged says that a namespace was added or is now as given.
+	NamespaceChanged struct{ Namespace *corev1.Namespace }
+	// NamespaceGone says that a namespace does not exist any more.
+	NamespaceGone struct{ Namespace *corev1.Namespace }
+
+	// Decided is the outcome of a Batch. Exactly one of Response and Err is set.
+	Decided struct {
+		Batch uint64
+		// Decider names who answered, for messages and metrics.
+		Decider  string
+		Response *berthv1.DecideResponse
+		// Err says why there is no answer. The pods of the batch are asked again.
+		Err error
+	}
+
+	// BindDone is the outcome of a Bind.
+	BindDone struct {
+		UID     types.UID
+		Outcome BindOutcome
+		// Message is the API server's, for people; empty for BindOK.
+		Message string
+	}
+
+	// ReadDone is the outcome of a Read: the pod as a quorum read found it, nil if
+	// no pod of that UID exists. Err is set if the read failed; it is then tried
+	// again.
+	ReadDone struct {
+		UID types.UID
+		Pod *corev1.Pod
+		Err error
+	}
+)
+
+func (PodChanged) event()       {}
+func (PodGone) event()          {}
+func (NodeChanged) event()      {}
+func (NodeGone) event()         {}
+func (NamespaceChanged) event() {}
+func (NamespaceGone) event()    {}
+func (Decided) event()          {}
+func (BindDone) event()         {}
+func (ReadDone) event()         {}
+
+// BindOutcome is what the API server said of a Binding.
+type BindOutcome int
+
+const (
+	// BindUnknown: nobody knows whether the pod was bound: a timeout, a lost
+	// connection, a 5xx. The promise stays until a read settles it.
+	BindUnknown BindOutcome = iota
+	// BindOK: 2xx. The pod is bound; the watch will show it.
+	BindOK
+	// BindGone: 404. The pod does not exist any more.
+	BindGone
+	// BindConflict: 409. The pod is bound already, is being deleted, or is another
+	// pod of the same name; a read tells which.
+	BindConflict
+	// BindRefused: any other 4xx. The pod was certainly not bound.
+	BindRefused
+	// BindNotSent: the binding was not sent, because this process may no longer
+	// lead or is stopping.
+	BindNotSent
+)
+
+// String is the outcome as metrics and stories print it.
+func (o BindOutcome) String() string {
+	return [...]string{"unknown", "ok", "gone", "conflict", "refused", "not-sent"}[o]
+}
+
+// Ready is work that the driver wants done. The caller carries it out in any
+// order and reports each outcome with Step.
+type Ready struct {
+	// Decide is a batch to ask a decider about, or nil. At most one is outstanding.
+	Decide *Batch
+	// Bind are pods to bind. Their room is already taken in the ledger.
+	Bind []Bind
+	// Read are pods to read by quorum.
+	Read []Read
+	// Report are facts about pods to tell their owners. Nothing comes back.
+	Report []Report
+	// Wake is when Step must be called again even if nothing happens; zero means
+	// never.
+	Wake time.Time
+}
+
+// A Batch is one DecideRequest. Its outcome is a Decided.
+type Batch struct {
+	// ID names the batch; it counts from 1.
+	ID uint64
+	// SchedulerName says which deciders may answer.
+	SchedulerName string
+	// Fallback is how many of the scheduler name's deciders to pass over because
+	// their answers for these pods were refused; it counts from 0 and wraps.
+	Fallback int
+	// Request is complete: pods, inline snapshot, seed. It must not be changed.
+	Request *berthv1.DecideRequest
+	// Attempts has, for each pod of the request, which attempt this is, from 1.
+	Attempts []int
+}
+
+// A Bind asks for a Binding with the pod's UID as precondition. Its outcome is a
+// BindDone.
+type Bind struct {
+	Pod  *corev1.Pod
+	Node string
+}
+
+// A Read asks for a quorum read of a pod. Its outcome is a ReadDone; a pod of
+// another UID counts as none.
+type Read struct {
+	Namespace, Name string
+	UID             types.UID
+}
+
+// Report is a fact about a pod.
+type Report struct {
+	Kind ReportKind
+	// Pod is the pod as the driver knows it.
+	Pod *corev1.Pod
+	// Node is where it was bound, for Scheduled.
+	Node string
+	// Reason is the reason of the PodScheduled condition: "Unschedulable" or
+	// "SchedulerError". Empty for Scheduled.
+	Reason string
+	// Message is the condition's message and the Event's note, in kube-scheduler's
+	// words.
+	Message string
+}
+
+// ReportKind tells the reports apart.
+type ReportKind int
+
+const (
+	// Scheduled: the pod was bound. Event only; the API server writes the condition.
+	Scheduled ReportKind = iota + 1
+	// FailedScheduling: the pod found no node, or could not be decided or bound.
+	FailedScheduling
+)
