@@ -1,0 +1,128 @@
+# The commands of this repository; `make help` lists them.
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory --warn-undefined-variables
+.DEFAULT_GOAL := help
+
+# tool NAME is a development tool at the version that deploy/tools.mod pins.
+tool = go tool -modfile=deploy/tools.mod $(1)
+
+# What `decider --version` and `watcher --version` print, and what the watcher
+# calls itself at the API server. Kubernetes' own parser reads it, so that it
+# has to begin with a version even where no tag exists.
+VERSION ?= $(shell git describe --tags --match 'v[0-9]*' --dirty 2>/dev/null || \
+	echo "v0.0.0-g$$(git describe --always --dirty --exclude '*' 2>/dev/null || echo unknown)")
+STATIC := CGO_ENABLED=0 go build -trimpath
+LDFLAGS = -X k8s.io/component-base/version.gitVersion=$(VERSION)
+
+# The race detector is linked by a C compiler; without one the tests run all the
+# same, and .ci/test says what was left out.
+RACE = $(shell command -v "$$(go env CC)" >/dev/null && echo -race)
+
+# present DIR... are those of the commands that are there, as package paths.
+present = $(patsubst %/main.go,./%,$(wildcard $(addsuffix /main.go,$(1))))
+PROCESSES := $(call present,decider watcher)
+TOOLS := $(call present,deploy/check deploy/demo)
+# The root module and every other: each is vetted and kept tidy.
+MODULES := $(dir $(wildcard go.mod decider/*/go.mod deploy/*/go.mod))
+
+.PHONY: help
+help: ## Describe every target
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## Compile bin/decider and bin/watcher
+	$(if $(PROCESSES),$(STATIC) -ldflags '$(LDFLAGS)' -o bin/ $(PROCESSES))
+
+.PHONY: tools
+tools: ## Compile what runs, checks and asks a local cluster (the first time takes minutes)
+	$(if $(TOOLS),$(STATIC) -o bin/ $(TOOLS))
+	cd deploy/local && $(STATIC) -o ../../bin/local .
+	bin/local build --bin bin
+
+# Variables of `make run`, each a flag of bin/demo; see `bin/demo --help`.
+ONCE ?=
+NODES ?=
+PODS ?=
+TIMEOUT ?=
+TRACE ?=
+TRACE_PODS ?=
+CLUSTER ?=
+YES ?=
+on = $(if $(filter-out 0 false,$(1)),$(2))
+
+.PHONY: run
+run: build tools ## Schedule a workload on a local cluster (ONCE NODES PODS TIMEOUT TRACE TRACE_PODS CLUSTER YES)
+	bin/demo $(call on,$(ONCE),--once) $(if $(NODES),--nodes '$(NODES)') $(if $(PODS),--pods '$(PODS)') \
+		$(if $(TIMEOUT),--timeout '$(TIMEOUT)') $(if $(TRACE),--trace '$(TRACE)') \
+		$(if $(TRACE_PODS),--trace-pods '$(TRACE_PODS)') $(if $(CLUSTER),--cluster '$(CLUSTER)') \
+		$(call on,$(YES),--yes)
+
+.PHONY: test
+test: bin/tally ## Run every test: unit, race, end to end
+	RACE='$(RACE)' .ci/test
+
+.PHONY: fuzz
+fuzz: bin/tally ## Fuzz every target for FUZZTIME (default 5s)
+	.ci/fuzz
+
+.PHONY: check
+check: check/format check/vet check/lint check/proto check/generate check/tidy check/rules check/vulnerabilities ## Check everything that needs no test run
+
+.PHONY: check/format
+check/format:
+	@bad=$$(gofmt -l $$(find . -name '*.go' -not -path './bin/*' -not -path './.*')); \
+	if [[ -n $$bad ]]; then echo "not as gofmt writes it (gofmt -w):"; echo "$$bad"; exit 1; fi
+
+.PHONY: check/vet
+check/vet:
+	for m in $(MODULES); do go -C "$$m" vet ./...; done
+	go vet -tags e2e ./...
+
+.PHONY: check/lint
+check/lint:
+	staticcheck=$$($(call tool,-n staticcheck)); \
+	for m in $(MODULES); do (cd "$$m" && "$$staticcheck" -tags e2e ./...); done
+
+.PHONY: check/proto
+check/proto:
+	$(call tool,buf) lint
+	$(call tool,buf) format --diff --exit-code
+	$(if $(wildcard proto/released.binpb),$(call tool,buf) breaking --against proto/released.binpb)
+
+.PHONY: check/generate
+check/generate:
+	.ci/generated
+
+.PHONY: check/tidy
+check/tidy:
+	for m in $(MODULES); do go -C "$$m" mod tidy -diff; done
+
+.PHONY: check/rules
+check/rules:
+	go test ./deploy
+
+.PHONY: check/vulnerabilities
+check/vulnerabilities:
+	.ci/vulnerabilities
+
+.PHONY: generate
+generate: ## Generate the contract's Go code
+	$(call tool,buf) generate --template proto/buf.gen.yaml
+
+# IMG is what the images' names begin with, for example registry.example/berth.
+IMG ?= berth
+
+.PHONY: image
+image: ## Build the images IMG/decider and IMG/watcher
+	docker build --file deploy/Dockerfile --build-arg VERSION='$(VERSION)' --target decider --tag '$(IMG)/decider:$(VERSION)' .
+	docker build --file deploy/Dockerfile --build-arg VERSION='$(VERSION)' --target watcher --tag '$(IMG)/watcher:$(VERSION)' .
+
+.PHONY: clean
+clean: ## Remove what was built
+	rm -rf bin
+
+.PHONY: bin/tally
+bin/tally:
+	@go build -o bin/tally ./deploy/tally
