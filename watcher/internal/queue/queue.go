@@ -1,0 +1,328 @@
+// Package queue is the waiting room: which pods wait for a node, in what order,
+// and until when or until what.
+//
+// It is a value without clock or goroutines: time comes in as an argument, and
+// one caller at a time uses it.
+package queue
+
+import (
+	"cmp"
+	"container/heap"
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+)
+
+const (
+	// InitialBackoff is how long a pod waits after its first failure; it doubles
+	// with each further one. As kube-scheduler's podInitialBackoffSeconds.
+	InitialBackoff = time.Second
+	// MaxBackoff is the longest backoff. As kube-scheduler's podMaxBackoffSeconds.
+	MaxBackoff = 10 * time.Second
+	// MaxWait is how long a pod waits for a change that makes it worth another try
+	// before it is tried anyway. Each use is a missed wake-up: see Queue.Netted.
+	MaxWait = 5 * time.Minute
+)
+
+// State is where in the queue a pod is.
+//
+//	          Add                    Pop
+//	(none) ─────────► Active ──────────────────► (out)
+//	                   ▲  ▲                        │ │ │
+//	    backoff is over│  └────── Return ──────────┘ │ │
+//	                   │                             │ │
+//	                 Backoff ◄──────── Fail ─────────┘ │
+//	                   ▲                               │
+//	               Wake│ (Active if the backoff is over)
+//	                   │                               │
+//	                 Waiting ◄──────── Reject ─────────┘
+type State int
+
+const (
+	// Active pods are taken by Pop.
+	Active State = iota
+	// Backoff pods become active by themselves when their backoff is over.
+	Backoff
+	// Waiting pods wait for Wake, MaxWait at most.
+	Waiting
+	// Out are pods that Pop has handed out.
+	Out
+	states
+)
+
+// String is the state as stories and metrics print it.
+func (s State) String() string {
+	return [...]string{"active", "backoff", "unschedulable", "out"}[s]
+}
+
+// Group tells apart pods that cannot share a batch.
+type Group struct {
+	SchedulerName string
+	// Fallback is which of the scheduler name's deciders is asked.
+	Fallback int
+}
+
+// Entry is a pod in the queue. Its fields are the queue's to change.
+type Entry struct {
+	UID      types.UID
+	Group    Group
+	Priority int32
+	// Entered is when the pod last came into the queue: the order among equal
+	// priorities. Pods that come back refresh it, as in kube-scheduler.
+	Entered time.Time
+	// Attempts counts Pops.
+	Attempts int
+
+	state    State
+	failures int       // in a row, for the backoff
+	until    time.Time // Backoff: its end; Waiting: the backoff's end
+	net      time.Time // Waiting: when MaxWait is over
+	index    int       // in the heap of its state
+}
+
+// State is where the entry is.
+func (e *Entry) State() State { return e.state }
+
+// Until is the end of the entry's backoff.
+func (e *Entry) Until() time.Time { return e.until }
+
+// Queue holds the pods that wait. Use New.
+type Queue struct {
+	entries map[types.UID]*Entry
+	active  map[Group]*ordered
+	backoff ordered
+	waiting ordered
+	counts  [states]int
+	netted  int
+}
+
+// New returns an empty queue.
+func New() *Queue {
+	return &Queue{
+		entries: map[types.UID]*Entry{},
+		active:  map[Group]*ordered{},
+		backoff: ordered{compare: func(a, b *Entry) int {
+			return cmp.Or(a.until.Compare(b.until), -cmp.Compare(a.Priority, b.Priority), cmp.Compare(a.UID, b.UID))
+		}},
+		waiting: ordered{compare: func(a, b *Entry) int {
+			return cmp.Or(a.net.Compare(b.net), cmp.Compare(a.UID, b.UID))
+		}},
+	}
+}
+
+// Get returns the pod's entry, nil if it is not in the queue.
+func (q *Queue) Get(uid types.UID) *Entry { return q.entries[uid] }
+
+// Len counts the entries in one state.
+func (q *Queue) Len(s State) int { return q.counts[s] }
+
+// Netted counts the pods that were tried again only because MaxWait was over.
+func (q *Queue) Netted() int { return q.netted }
+
+// Add puts a pod that is not in the queue among the active ones.
+func (q *Queue) Add(now time.Time, uid types.UID, group Group, priority int32) {
+	if q.entries[uid] != nil {
+		panic("queue: pod added twice: " + string(uid))
+	}
+	e := &Entry{UID: uid, Group: group, Priority: priority, Entered: now}
+	q.entries[uid] = e
+	q.push(e, Active)
+}
+
+// Remove takes a pod out for good. It may be in any state, or not there.
+func (q *Queue) Remove(uid types.UID) {
+	e := q.entries[uid]
+	if e == nil {
+		return
+	}
+	q.take(e)
+	delete(q.entries, uid)
+}
+
+// Pop hands out at most limit active pods of one group, highest priority first,
+// then by time of entering. Only groups that allowed accepts are considered; of
+// those the one with the first pod is taken. The pods are Out until one of
+// Return, Fail, Reject and Remove.
+func (q *Queue) Pop(limit int, allowed func(Group) bool) []*Entry {
+	var best *ordered
+	for g, h := range q.active {
+		if allowed(g) && (best == nil || h.compare(h.list[0], best.list[0]) < 0) {
+			best = h
+		}
+	}
+	if best == nil {
+		return nil
+	}
+	popped := make([]*Entry, 0, min(limit, len(best.list)))
+	for len(popped) < limit && len(best.list) > 0 {
+		e := best.list[0]
+		q.take(e)
+		e.Attempts++
+		q.push(e, Out)
+		popped = append(popped, e)
+	}
+	return popped
+}
+
+// Return makes a pod that is out active again, without a backoff: what happened
+// says nothing about the pod.
+func (q *Queue) Return(uid types.UID) {
+	e := q.out(uid)
+	q.take(e)
+	q.push(e, Active)
+}
+
+// Fail lets a pod that is out back off and become active again by itself.
+func (q *Queue) Fail(now time.Time, uid types.UID) {
+	e := q.out(uid)
+	q.take(e)
+	q.punish(now, e)
+	q.push(e, Backoff)
+}
+
+// Reject lets a pod that is out wait for Wake.
+func (q *Queue) Reject(now time.Time, uid types.UID) {
+	e := q.out(uid)
+	q.take(e)
+	q.punish(now, e)
+	e.net = now.Add(MaxWait)
+	q.push(e, Waiting)
+}
+
+// Wake makes one waiting pod active, or lets it finish its backoff first. Pods
+// in other states stay as they are.
+func (q *Queue) Wake(now time.Time, uid types.UID) {
+	e := q.entries[uid]
+	if e == nil || e.state != Waiting {
+		return
+	}
+	q.take(e)
+	if e.until.After(now) {
+		q.push(e, Backoff)
+	} else {
+		q.push(e, Active)
+	}
+}
+
+// WakeAll is Wake for every waiting pod.
+func (q *Queue) WakeAll(now time.Time) {
+	for len(q.waiting.list) > 0 {
+		q.Wake(now, q.waiting.list[len(q.waiting.list)-1].UID)
+	}
+}
+
+// Regroup moves a pod to another group.
+func (q *Queue) Regroup(uid types.UID, g Group) {
+	e := q.entries[uid]
+	s := e.state
+	q.take(e)
+	e.Group = g
+	q.push(e, s)
+}
+
+// Expire makes the pods active whose backoff or MaxWait is over.
+func (q *Queue) Expire(now time.Time) {
+	for len(q.backoff.list) > 0 && !q.backoff.list[0].until.After(now) {
+		e := q.backoff.list[0]
+		q.take(e)
+		q.push(e, Active)
+	}
+	for len(q.waiting.list) > 0 && !q.waiting.list[0].net.After(now) {
+		q.netted++
+		q.Wake(now, q.waiting.list[0].UID)
+	}
+}
+
+// Next is when Expire has something to do; zero means never.
+func (q *Queue) Next() time.Time {
+	var next time.Time
+	if len(q.backoff.list) > 0 {
+		next = q.backoff.list[0].until
+	}
+	if len(q.waiting.list) > 0 && (next.IsZero() || q.waiting.list[0].net.Before(next)) {
+		next = q.waiting.list[0].net
+	}
+	return next
+}
+
+// punish notes one more failure in a row.
+func (q *Queue) punish(now time.Time, e *Entry) {
+	d := MaxBackoff
+	if e.failures < 4 { // 1 s << 4 is past the maximum
+		d = min(InitialBackoff<<e.failures, MaxBackoff)
+	}
+	e.failures++
+	e.until = now.Add(d)
+	e.Entered = now
+}
+
+func (q *Queue) out(uid types.UID) *Entry {
+	e := q.entries[uid]
+	if e == nil || e.state != Out {
+		panic("queue: pod is not out: " + string(uid))
+	}
+	return e
+}
+
+// push and take are the only functions that move entries between states.
+func (q *Queue) push(e *Entry, s State) {
+	e.state = s
+	q.counts[s]++
+	switch s {
+	case Active:
+		h := q.active[e.Group]
+		if h == nil {
+			h = &ordered{compare: byPriority}
+			q.active[e.Group] = h
+		}
+		heap.Push(h, e)
+	case Backoff:
+		heap.Push(&q.backoff, e)
+	case Waiting:
+		heap.Push(&q.waiting, e)
+	}
+}
+
+func (q *Queue) take(e *Entry) {
+	q.counts[e.state]--
+	switch e.state {
+	case Active:
+		h := q.active[e.Group]
+		heap.Remove(h, e.index)
+		if len(h.list) == 0 {
+			delete(q.active, e.Group)
+		}
+	case Backoff:
+		heap.Remove(&q.backoff, e.index)
+	case Waiting:
+		heap.Remove(&q.waiting, e.index)
+	}
+}
+
+// byPriority is kube-scheduler's PrioritySort, made total by the uid.
+func byPriority(a, b *Entry) int {
+	return cmp.Or(-cmp.Compare(a.Priority, b.Priority), a.Entered.Compare(b.Entered), cmp.Compare(a.UID, b.UID))
+}
+
+// ordered is a heap of entries that know their place in it.
+type ordered struct {
+	list    []*Entry
+	compare func(a, b *Entry) int
+}
+
+func (o *ordered) Len() int           { return len(o.list) }
+func (o *ordered) Less(i, j int) bool { return o.compare(o.list[i], o.list[j]) < 0 }
+func (o *ordered) Swap(i, j int) {
+	o.list[i], o.list[j] = o.list[j], o.list[i]
+	o.list[i].index, o.list[j].index = i, j
+}
+func (o *ordered) Push(x any) {
+	e := x.(*Entry)
+	e.index = len(o.list)
+	o.list = append(o.list, e)
+}
+func (o *ordered) Pop() any {
+	e := o.list[len(o.list)-1]
+	o.list = o.list[:len(o.list)-1]
+	return e
+}

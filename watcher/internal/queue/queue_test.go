@@ -1,0 +1,170 @@
+package queue
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+	"pgregory.net/rapid"
+)
+
+var epoch = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+
+func anyGroup(Group) bool { return true }
+
+func popped(es []*Entry) (uids []types.UID) {
+	for _, e := range es {
+		uids = append(uids, e.UID)
+	}
+	return uids
+}
+
+func TestOrder(t *testing.T) {
+	q := New()
+	g := Group{SchedulerName: "berth"}
+	q.Add(epoch.Add(1), "late", g, 0)
+	q.Add(epoch, "early", g, 0)
+	q.Add(epoch.Add(2), "urgent", g, 10)
+	q.Add(epoch, "other", Group{SchedulerName: "other"}, 5)
+	if got, want := popped(q.Pop(2, anyGroup)), []types.UID{"urgent", "early"}; !slices.Equal(got, want) {
+		t.Errorf("first batch %v, want %v", got, want)
+	}
+	if got, want := popped(q.Pop(9, anyGroup)), []types.UID{"other"}; !slices.Equal(got, want) {
+		t.Errorf("second batch %v, want %v: groups do not mix", got, want)
+	}
+	if got := q.Pop(9, func(g Group) bool { return g.SchedulerName == "other" }); got != nil {
+		t.Errorf("a group that is not allowed was popped: %v", popped(got))
+	}
+}
+
+func TestBackoffDoublesToItsMaximum(t *testing.T) {
+	q := New()
+	q.Add(epoch, "p", Group{}, 0)
+	now := epoch
+	for i, want := range []time.Duration{1, 2, 4, 8, 10, 10, 10} {
+		if len(q.Pop(1, anyGroup)) != 1 {
+			t.Fatalf("failure %d: the pod is not active", i)
+		}
+		q.Fail(now, "p")
+		if got := q.Next().Sub(now); got != want*time.Second {
+			t.Errorf("backoff %d is %v, want %v", i+1, got, want*time.Second)
+		}
+		now = q.Next()
+		q.Expire(now.Add(-1))
+		if q.Len(Active) != 0 {
+			t.Errorf("backoff %d ended early", i+1)
+		}
+		q.Expire(now)
+	}
+}
+
+func TestWakeHonoursTheBackoff(t *testing.T) {
+	q := New()
+	q.Add(epoch, "p", Group{}, 0)
+	q.Pop(1, anyGroup)
+	q.Reject(epoch, "p")
+	q.WakeAll(epoch.Add(500 * time.Millisecond))
+	if s := q.Get("p").State(); s != Backoff {
+		t.Fatalf("woken within its backoff, the pod is %v", s)
+	}
+	q.Expire(epoch.Add(time.Second))
+	q.Pop(1, anyGroup)
+	q.Reject(epoch, "p")
+	q.WakeAll(epoch.Add(time.Hour))
+	if s := q.Get("p").State(); s != Active {
+		t.Fatalf("woken after its backoff, the pod is %v", s)
+	}
+}
+
+func TestNetCatchesAndCounts(t *testing.T) {
+	q := New()
+	q.Add(epoch, "p", Group{}, 0)
+	q.Pop(1, anyGroup)
+	q.Reject(epoch, "p")
+	if got := q.Next(); !got.Equal(epoch.Add(MaxWait)) {
+		t.Fatalf("next timer at %v", got.Sub(epoch))
+	}
+	q.Expire(epoch.Add(MaxWait))
+	if q.Get("p").State() != Active || q.Netted() != 1 {
+		t.Errorf("state %v, netted %d", q.Get("p").State(), q.Netted())
+	}
+}
+
+// TestEveryPodIsSomewhere drives the queue at random against a map of states.
+func TestEveryPodIsSomewhere(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		q, model, now := New(), map[types.UID]State{}, epoch
+		uid := func() types.UID {
+			return types.UID(fmt.Sprint("p", rapid.IntRange(0, 9).Draw(t, "pod")))
+		}
+		t.Repeat(map[string]func(*rapid.T){
+			"add": func(t *rapid.T) {
+				if u := uid(); q.Get(u) == nil {
+					q.Add(now, u, Group{Fallback: rapid.IntRange(0, 1).Draw(t, "group")}, int32(rapid.IntRange(0, 2).Draw(t, "priority")))
+					model[u] = Active
+				}
+			},
+			"remove": func(t *rapid.T) { u := uid(); q.Remove(u); delete(model, u) },
+			"pop": func(t *rapid.T) {
+				for _, e := range q.Pop(rapid.IntRange(1, 3).Draw(t, "limit"), anyGroup) {
+					if model[e.UID] != Active {
+						t.Fatalf("popped %s, which is %v", e.UID, model[e.UID])
+					}
+					model[e.UID] = Out
+				}
+			},
+			"settle": func(t *rapid.T) {
+				u := uid()
+				if model[u] != Out || q.Get(u) == nil {
+					return
+				}
+				switch rapid.IntRange(0, 2).Draw(t, "how") {
+				case 0:
+					q.Return(u)
+					model[u] = Active
+				case 1:
+					q.Fail(now, u)
+					model[u] = Backoff
+				case 2:
+					q.Reject(now, u)
+					model[u] = Waiting
+				}
+			},
+			"wake": func(t *rapid.T) {
+				q.WakeAll(now)
+				for u, s := range model {
+					if s == Waiting {
+						model[u] = Backoff
+						if !q.Get(u).Until().After(now) {
+							model[u] = Active
+						}
+					}
+				}
+			},
+			"time": func(t *rapid.T) {
+				now = now.Add(time.Duration(rapid.IntRange(1, 400).Draw(t, "seconds")) * time.Second)
+				q.Expire(now)
+				for u, s := range model {
+					e := q.Get(u)
+					if s == Backoff && !e.Until().After(now) || s == Waiting && !e.net.After(now) {
+						model[u] = Active
+					}
+				}
+			},
+			"": func(t *rapid.T) {
+				var counts [states]int
+				for u, s := range model {
+					counts[s]++
+					if e := q.Get(u); e == nil || e.State() != s {
+						t.Fatalf("%s should be %v: %+v", u, s, e)
+					}
+				}
+				if counts != q.counts {
+					t.Fatalf("counts %v, want %v", q.counts, counts)
+				}
+			},
+		})
+	})
+}
