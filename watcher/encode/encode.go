@@ -1,0 +1,168 @@
+// Package encode writes Kubernetes' objects in the words of the contract: sums
+// are done here, everything that restricts a pod's nodes gets a constraint name,
+// and what cannot be expressed gets a name that no decider declares.
+//
+// Messages share maps and slices of strings with the objects they were made
+// from; neither may be changed afterwards. Equal objects give equal messages, and
+// a node's heartbeat does not change its message.
+package encode
+
+import (
+	"cmp"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+
+	berthv1 "github.com/berth-scheduler/berth/proto/berth/v1"
+)
+
+// Pod is the pod as one that wants a node. Constraints that come from other pods
+// (ConstraintExistingAntiAffinity) are not in it: see MaySelect.
+func Pod(p *corev1.Pod) *berthv1.Pod {
+	names := make(constraints, 0, 4)
+	out := &berthv1.Pod{
+		Uid:              string(p.UID),
+		Namespace:        p.Namespace,
+		Name:             p.Name,
+		SchedulerName:    p.Spec.SchedulerName,
+		Labels:           p.Labels,
+		Requests:         amounts(pendingRequests(p)),
+		ScoreRequests:    amounts(pendingScoreRequests(p)),
+		NodeName:         p.Spec.NodeName,
+		NodeSelector:     p.Spec.NodeSelector,
+		NodeAffinity:     nodeAffinity(p, &names),
+		Tolerations:      tolerations(p.Spec.Tolerations, &names),
+		HostPorts:        hostPorts(p),
+		Priority:         priority(p),
+		PreemptionPolicy: preemptionPolicy(p, &names),
+	}
+	out.Constraints = podConstraints(p, out, names)
+	return out
+}
+
+// PlacedPod is the pod as one that holds room on nodeName, which is not its
+// spec.nodeName while the pod is only promised to the node.
+func PlacedPod(p *corev1.Pod, nodeName string) *berthv1.PlacedPod {
+	out := &berthv1.PlacedPod{
+		Uid:           string(p.UID),
+		Namespace:     p.Namespace,
+		Name:          p.Name,
+		NodeName:      nodeName,
+		Labels:        p.Labels,
+		Requests:      amounts(placedRequests(p)),
+		ScoreRequests: amounts(placedScoreRequests(p)),
+		HostPorts:     hostPorts(p),
+		Priority:      priority(p),
+		Terminating:   p.DeletionTimestamp != nil,
+	}
+	if t := p.Status.StartTime; t != nil && !t.IsZero() {
+		out.StartTimeNanos = t.UnixNano()
+	}
+	return out
+}
+
+// Node is the node, without anything that a heartbeat changes.
+func Node(n *corev1.Node) *berthv1.Node {
+	var names constraints
+	out := &berthv1.Node{
+		Name:          n.Name,
+		Uid:           string(n.UID),
+		Labels:        n.Labels,
+		Unschedulable: n.Spec.Unschedulable,
+		Allocatable:   allocatable(n),
+		Conditions:    conditions(n.Status.Conditions),
+	}
+	for i := range n.Spec.Taints {
+		t := &n.Spec.Taints[i]
+		effect, ok := taintEffects[t.Effect]
+		if !ok || t.Effect == "" {
+			// A decider would find the taint invalid; without it the node would
+			// look free. The name keeps pods away from the node, and only from it.
+			names.unknown("spec.taints.effect")
+			continue
+		}
+		if effect != berthv1.TaintEffect_TAINT_EFFECT_PREFER_NO_SCHEDULE {
+			names.add(berthv1.ConstraintTaintToleration)
+		}
+		out.Taints = append(out.Taints, &berthv1.Taint{Key: t.Key, Value: t.Value, Effect: effect})
+	}
+	if n.Spec.Unschedulable {
+		names.add(berthv1.ConstraintNodeUnschedulable)
+	}
+	out.Constraints = names.sorted()
+	return out
+}
+
+// Namespace is the namespace with what selectors read of it.
+func Namespace(n *corev1.Namespace) *berthv1.Namespace {
+	return &berthv1.Namespace{Name: n.Name, Labels: n.Labels}
+}
+
+// Snapshot is a cluster of these objects, its records sorted by their keys: names
+// of nodes and namespaces, uids of pods. Pods without a node and pods that hold
+// nothing are left out. Epoch and version are the caller's to set.
+func Snapshot(nodes []*corev1.Node, pods []*corev1.Pod, namespaces []*corev1.Namespace) *berthv1.Snapshot {
+	out := &berthv1.Snapshot{}
+	for _, n := range nodes {
+		out.Nodes = append(out.Nodes, Node(n))
+	}
+	for _, p := range pods {
+		if p.Spec.NodeName != "" && Holds(p) {
+			out.PlacedPods = append(out.PlacedPods, PlacedPod(p, p.Spec.NodeName))
+		}
+	}
+	for _, n := range namespaces {
+		out.Namespaces = append(out.Namespaces, Namespace(n))
+	}
+	slices.SortStableFunc(out.Nodes, func(a, b *berthv1.Node) int { return cmp.Compare(a.Name, b.Name) })
+	slices.SortStableFunc(out.PlacedPods, func(a, b *berthv1.PlacedPod) int { return cmp.Compare(a.Uid, b.Uid) })
+	slices.SortStableFunc(out.Namespaces, func(a, b *berthv1.Namespace) int { return cmp.Compare(a.Name, b.Name) })
+	return out
+}
+
+// Holds says whether the pod, once on a node, holds room there. A finished pod
+// does not; one that is being deleted does, until it is gone.
+func Holds(p *corev1.Pod) bool {
+	return p.Status.Phase != corev1.PodSucceeded && p.Status.Phase != corev1.PodFailed
+}
+
+func priority(p *corev1.Pod) int32 {
+	if p.Spec.Priority == nil {
+		return 0
+	}
+	return *p.Spec.Priority
+}
+
+func preemptionPolicy(p *corev1.Pod, names *constraints) berthv1.PreemptionPolicy {
+	if p.Spec.PreemptionPolicy == nil {
+		return berthv1.PreemptionPolicy_PREEMPTION_POLICY_UNSPECIFIED
+	}
+	switch *p.Spec.PreemptionPolicy {
+	case corev1.PreemptLowerPriority:
+		return berthv1.PreemptionPolicy_PREEMPTION_POLICY_PREEMPT_LOWER_PRIORITY
+	case corev1.PreemptNever:
+		return berthv1.PreemptionPolicy_PREEMPTION_POLICY_NEVER
+	default:
+		names.unknown("spec.preemptionPolicy")
+		return berthv1.PreemptionPolicy_PREEMPTION_POLICY_UNSPECIFIED
+	}
+}
+
+// conditions keeps type and status. The times, and the messages that some kubelets
+// write amounts into, change with every heartbeat.
+func conditions(in []corev1.NodeCondition) []*berthv1.NodeCondition {
+	var out []*berthv1.NodeCondition
+	for i := range in {
+		out = append(out, &berthv1.NodeCondition{Type: string(in[i].Type), Status: conditionStatuses[in[i].Status]})
+	}
+	slices.SortStableFunc(out, func(a, b *berthv1.NodeCondition) int { return cmp.Compare(a.Type, b.Type) })
+	return out
+}
+
+// conditionStatuses has UNSPECIFIED for a status that it does not know: no rule
+// reads conditions, so nothing is placed wrongly by it.
+var conditionStatuses = map[corev1.ConditionStatus]berthv1.ConditionStatus{
+	corev1.ConditionTrue:    berthv1.ConditionStatus_CONDITION_STATUS_TRUE,
+	corev1.ConditionFalse:   berthv1.ConditionStatus_CONDITION_STATUS_FALSE,
+	corev1.ConditionUnknown: berthv1.ConditionStatus_CONDITION_STATUS_UNKNOWN,
+}

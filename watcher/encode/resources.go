@@ -1,0 +1,140 @@
+package encode
+
+import (
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	resourcehelper "k8s.io/component-helpers/resource"
+
+	berthv1 "github.com/berth-scheduler/berth/proto/berth/v1"
+)
+
+// What a container without a request counts as in scores: kube-scheduler's
+// DefaultMilliCPURequest and DefaultMemoryRequest.
+var (
+	defaultCPU    = *resource.NewMilliQuantity(100, resource.DecimalSI)
+	defaultMemory = *resource.NewQuantity(200*1024*1024, resource.DecimalSI)
+)
+
+// pendingRequests is what kube-scheduler's NodeResourcesFit filter counts for a
+// pod that wants a node.
+func pendingRequests(p *corev1.Pod) corev1.ResourceList {
+	return resourcehelper.PodRequests(p, resourcehelper.PodResourcesOptions{})
+}
+
+// pendingScoreRequests is what its scorer counts for that pod. The scorer passes
+// over requests of the pod as a whole, which its filter and its accounting of
+// placed pods do not; scores are the same as kube-scheduler's only if this does
+// too.
+func pendingScoreRequests(p *corev1.Pod) corev1.ResourceList {
+	return resourcehelper.PodRequests(p, resourcehelper.PodResourcesOptions{
+		SkipPodLevelResources: true,
+		NonMissingContainerRequests: corev1.ResourceList{
+			corev1.ResourceCPU:    defaultCPU,
+			corev1.ResourceMemory: defaultMemory,
+		},
+	})
+}
+
+// placedOptions count a pod that has a node: while it is being resized, the
+// larger of what it has and what it asks for.
+var placedOptions = resourcehelper.PodResourcesOptions{
+	UseStatusResources: true,
+	InPlacePodLevelResourcesVerticalScalingEnabled: true,
+}
+
+// placedRequests is what kube-scheduler's cache counts for a pod that has a node.
+func placedRequests(p *corev1.Pod) corev1.ResourceList {
+	return resourcehelper.PodRequests(p, placedOptions)
+}
+
+// placedScoreRequests is what kube-scheduler's cache counts in scores for a pod
+// that has a node. Where the pod as a whole has requests, only resources that
+// nobody asks for get a default.
+func placedScoreRequests(p *corev1.Pod) corev1.ResourceList {
+	opts := placedOptions
+	opts.NonMissingContainerRequests = corev1.ResourceList{
+		corev1.ResourceCPU:    defaultCPU,
+		corev1.ResourceMemory: defaultMemory,
+	}
+	if resourcehelper.IsPodLevelRequestsSet(p) {
+		for name := range placedRequests(p) {
+			delete(opts.NonMissingContainerRequests, name)
+		}
+	}
+	return resourcehelper.PodRequests(p, opts)
+}
+
+// allocatable is what the node offers.
+func allocatable(n *corev1.Node) map[string]int64 {
+	out := amounts(n.Status.Allocatable)
+	if pods := n.Status.Allocatable.Pods().Value(); pods != 0 {
+		if out == nil {
+			out = map[string]int64{}
+		}
+		out[string(corev1.ResourcePods)] = pods
+	}
+	return out
+}
+
+// amounts has the resources that kube-scheduler counts, rounded up to whole units;
+// nil if there are none. "pods" is not among them: a pod's place is not a request.
+func amounts(list corev1.ResourceList) map[string]int64 {
+	out := make(map[string]int64, len(list))
+	for name, quantity := range list {
+		switch {
+		case name == corev1.ResourceCPU:
+			out[string(name)] = quantity.MilliValue()
+		case counted(name):
+			out[string(name)] = quantity.Value()
+		}
+		if out[string(name)] == 0 {
+			delete(out, string(name))
+		}
+	}
+	if len(out) == 0 {
+		return nil
+	}
+	return out
+}
+
+// counted says whether kube-scheduler counts a resource other than cpu and pods:
+// memory, ephemeral storage, huge pages, attachable volumes, and everything with
+// a domain (devices).
+func counted(name corev1.ResourceName) bool {
+	switch name {
+	case corev1.ResourceMemory, corev1.ResourceEphemeralStorage:
+		return true
+	}
+	return strings.Contains(string(name), "/") ||
+		strings.HasPrefix(string(name), corev1.ResourceHugePagesPrefix) ||
+		strings.HasPrefix(string(name), corev1.ResourceAttachableVolumesPrefix)
+}
+
+// hostPorts are the node's ports that the pod takes for as long as it runs: its
+// containers' and its sidecars'.
+func hostPorts(p *corev1.Pod) []*berthv1.HostPort {
+	var out []*berthv1.HostPort
+	add := func(ports []corev1.ContainerPort) {
+		for i := range ports {
+			if ports[i].HostPort > 0 {
+				out = append(out, &berthv1.HostPort{
+					Protocol: string(ports[i].Protocol),
+					Ip:       ports[i].HostIP,
+					Port:     ports[i].HostPort,
+				})
+			}
+		}
+	}
+	for i := range p.Spec.InitContainers {
+		c := &p.Spec.InitContainers[i]
+		if c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways {
+			add(c.Ports)
+		}
+	}
+	for i := range p.Spec.Containers {
+		add(p.Spec.Containers[i].Ports)
+	}
+	return out
+}
