@@ -1,0 +1,17 @@
+package filter
+
+import "github.com/berth-scheduler/berth/decider/internal/model"
+
+// understood rejects nodes whose records ask for what this decider cannot honour
+// or that make no sense. Other nodes go on serving.
+func understood(*model.Pod, *model.Snapshot) Predicate {
+	return func(n *model.Node, reasons []Reason) []Reason {
+		switch {
+		case n.Problem != "":
+			return append(reasons, Reason{Text: "node(s) with an invalid record (" + n.Name + ": " + n.Problem + ")"})
+		case n.Unknown != "":
+			return append(reasons, Reason{Text: "node(s) with the constraint " + n.Unknown + ", which this decider does not understand"})
+		}
+		return reasons
+	}
+}

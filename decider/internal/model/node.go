@@ -1,0 +1,123 @@
+package model
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+
+	berthv1 "github.com/berth-scheduler/berth/proto/berth/v1"
+)
+
+// Node is what a node offers and what it holds.
+type Node struct {
+	// Record is what was sent. It is not changed.
+	Record *berthv1.Node
+	// Index is the node's place in name order.
+	Index int
+	// Name is unique in the snapshot.
+	Name string
+	// Labels are metadata.labels.
+	Labels map[string]string
+	// Taints are those that keep pods off: NoSchedule and NoExecute, in order.
+	Taints []Taint
+	// Unschedulable is set if the node is cordoned.
+	Unschedulable bool
+
+	// Allocatable is what the node offers; none is negative.
+	Allocatable Amounts
+	// Requested is what the pods on it take; none is negative. Pods is how
+	// many they are.
+	Requested Amounts
+	// ScoreRequested is what the pods on it take as scores count it.
+	ScoreRequested ScoreAmounts
+	// Ports are those that the pods on it hold.
+	Ports []Port
+	// Nominated are the pods for which room is set aside here. They are in
+	// none of the sums above.
+	Nominated []*Nominated
+
+	// Unknown is the first constraint of the node that this decider does not
+	// understand, or empty.
+	Unknown string
+	// Problem says what could not be understood of the node or of a pod on it,
+	// or is empty. No pod may be placed on a node with a problem.
+	Problem string
+}
+
+// Taint keeps pods off a node unless they tolerate it.
+type Taint struct {
+	Key    string
+	Value  string
+	Effect berthv1.TaintEffect
+}
+
+// Nominated is a pod for which room on a node is set aside.
+type Nominated struct {
+	UID      string
+	Priority int32
+	Requests []Amount
+	Ports    []Port
+}
+
+// NominatedFor calls yield for the nominations on n that p must respect: those
+// of other pods whose priority is at least p's.
+func (n *Node) NominatedFor(p *Pod, yield func(*Nominated)) {
+	for _, m := range n.Nominated {
+		if m.Priority >= p.Priority && m.UID != p.UID {
+			yield(m)
+		}
+	}
+}
+
+// Free returns how much of r is neither requested nor nominated; it is negative
+// on a node that is overcommitted. For pods that may take nominated room it is
+// a lower bound.
+func (n *Node) Free(r Resource) int64 {
+	taken := n.Requested.Of(r)
+	for _, m := range n.Nominated {
+		if r == Pods {
+			taken = sum(taken, 1)
+		}
+		for _, a := range m.Requests {
+			if a.Resource == r {
+				taken = sum(taken, a.Value)
+			}
+		}
+	}
+	return n.Allocatable.Of(r) - taken
+}
+
+// decode fills n from its record. The error's path is relative to the node.
+func (n *Node) decode(record *berthv1.Node, r *resources) *FieldError {
+	n.Labels = record.GetLabels()
+	n.Unschedulable = record.GetUnschedulable()
+	for i, taint := range record.GetTaints() {
+		switch taint.GetEffect() {
+		case berthv1.TaintEffect_TAINT_EFFECT_NO_SCHEDULE, berthv1.TaintEffect_TAINT_EFFECT_NO_EXECUTE:
+			n.Taints = append(n.Taints, Taint{Key: taint.GetKey(), Value: taint.GetValue(), Effect: taint.GetEffect()})
+		case berthv1.TaintEffect_TAINT_EFFECT_PREFER_NO_SCHEDULE:
+			// It keeps nobody off.
+		default:
+			return fieldError(fmt.Sprintf("taints[%d].effect", i), "%v is not a taint effect", taint.GetEffect())
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(record.GetAllocatable())) {
+		value := record.GetAllocatable()[name]
+		if value < 0 {
+			return fieldError("allocatable["+name+"]", "%d is negative", value)
+		}
+		number := r.number(name)
+		n.Allocatable = n.Allocatable.grown(number)
+		n.Allocatable[number] = value
+	}
+	return nil
+}
+
+// take adds to the node's sums what one more pod takes.
+func (n *Node) take(requests []Amount, score ScoreAmounts, ports []Port) {
+	n.Requested = n.Requested.Plus(requests)
+	for r, value := range score {
+		n.ScoreRequested[r] = sum(n.ScoreRequested[r], value)
+	}
+	n.Ports = append(n.Ports, ports...)
+}

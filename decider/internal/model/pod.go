@@ -1,0 +1,127 @@
+package model
+
+import (
+	"fmt"
+
+	berthv1 "github.com/berth-scheduler/berth/proto/berth/v1"
+)
+
+// Pod is what a pod that wants a node asks for.
+type Pod struct {
+	// Record is what was sent. It is not changed.
+	Record *berthv1.Pod
+	// UID names the pod.
+	UID string
+	// Requests are what it needs, none of them 0: cpu, memory, ephemeral
+	// storage, then the others by name.
+	Requests []Amount
+	// ScoreRequests are its cpu and memory as scores count them.
+	ScoreRequests ScoreAmounts
+	// NodeName is the only node that will do; empty means any.
+	NodeName string
+	// Selector is spec.nodeSelector: requirements on labels, all of which must
+	// match.
+	Selector []Requirement
+	// Affinity is the required node affinity: alternatives, one of which must
+	// match. Nil means any node; empty means none.
+	Affinity []Term
+	// Tolerations are in the pod's order.
+	Tolerations []Toleration
+	// Ports are those it needs on the node.
+	Ports []Port
+	// Priority is compared with nominated pods'.
+	Priority int32
+}
+
+// ScoreAmounts are cpu in millicores and memory in bytes, by Resource.
+type ScoreAmounts [2]int64
+
+func newScoreAmounts(requests map[string]int64) (ScoreAmounts, *FieldError) {
+	amounts := ScoreAmounts{CPU: requests["cpu"], Memory: requests["memory"]}
+	switch {
+	case amounts[CPU] < 0:
+		return amounts, fieldError("score_requests[cpu]", "%d is negative", amounts[CPU])
+	case amounts[Memory] < 0:
+		return amounts, fieldError("score_requests[memory]", "%d is negative", amounts[Memory])
+	}
+	return amounts, nil
+}
+
+// Toleration lets a pod onto nodes with matching taints.
+type Toleration struct {
+	// Key is the taint's key; empty means every key.
+	Key string
+	// Exists is set if any value will do.
+	Exists bool
+	// Value is the taint's value, unless Exists.
+	Value string
+	// Effect is the taint's effect; unspecified means every effect.
+	Effect berthv1.TaintEffect
+}
+
+// Tolerates says whether one of the pod's tolerations matches t.
+func (p *Pod) Tolerates(t Taint) bool {
+	for i := range p.Tolerations {
+		o := &p.Tolerations[i]
+		if (o.Effect == berthv1.TaintEffect_TAINT_EFFECT_UNSPECIFIED || o.Effect == t.Effect) &&
+			(o.Key == "" || o.Key == t.Key) &&
+			(o.Exists || o.Value == t.Value) {
+			return true
+		}
+	}
+	return false
+}
+
+// NewPod decodes a pod to be decided on s. The error's path is relative to the
+// pod.
+func (s *Snapshot) NewPod(record *berthv1.Pod) (*Pod, *FieldError) {
+	p := &Pod{
+		Record:   record,
+		UID:      record.GetUid(),
+		NodeName: record.GetNodeName(),
+		Selector: selectorRequirements(record.GetNodeSelector()),
+		Priority: record.GetPriority(),
+	}
+	if p.UID == "" {
+		return nil, fieldError("uid", "a pod needs one")
+	}
+	var err *FieldError
+	if p.Requests, err = s.resources.requests("requests", record.GetRequests()); err != nil {
+		return nil, err
+	}
+	if p.ScoreRequests, err = newScoreAmounts(record.GetScoreRequests()); err != nil {
+		return nil, err
+	}
+	if required := record.GetNodeAffinity().GetRequired(); required != nil {
+		if p.Affinity, err = newTerms("node_affinity.required", required); err != nil {
+			return nil, err
+		}
+	}
+	if p.Tolerations, err = newTolerations(record.GetTolerations()); err != nil {
+		return nil, err
+	}
+	if p.Ports, err = newPorts(record.GetHostPorts()); err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+func newTolerations(records []*berthv1.Toleration) ([]Toleration, *FieldError) {
+	var tolerations []Toleration
+	for i, record := range records {
+		t := Toleration{Key: record.GetKey(), Value: record.GetValue(), Effect: record.GetEffect()}
+		switch record.GetOperator() {
+		case berthv1.TolerationOperator_TOLERATION_OPERATOR_UNSPECIFIED,
+			berthv1.TolerationOperator_TOLERATION_OPERATOR_EQUAL:
+		case berthv1.TolerationOperator_TOLERATION_OPERATOR_EXISTS:
+			t.Exists = true
+		default:
+			return nil, fieldError(fmt.Sprintf("tolerations[%d].operator", i), "%v is not an operator", record.GetOperator())
+		}
+		if _, known := berthv1.TaintEffect_name[int32(t.Effect)]; !known {
+			return nil, fieldError(fmt.Sprintf("tolerations[%d].effect", i), "%v is not a taint effect", t.Effect)
+		}
+		tolerations = append(tolerations, t)
+	}
+	return tolerations, nil
+}

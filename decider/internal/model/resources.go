@@ -1,0 +1,118 @@
+package model
+
+import (
+	"cmp"
+	"maps"
+	"math"
+	"slices"
+)
+
+// Resource numbers a resource within one Snapshot. The four that every cluster
+// has are constants; others are numbered as they are met, so only their names
+// may be shown or compared.
+type Resource int
+
+// The resources that every cluster has.
+const (
+	CPU Resource = iota
+	Memory
+	EphemeralStorage
+	Pods
+	// others is the number of the first resource that is none of the above.
+	others
+)
+
+// resources gives numbers to names.
+type resources struct {
+	names   []string
+	numbers map[string]Resource
+}
+
+func newResources() *resources {
+	r := &resources{names: []string{"cpu", "memory", "ephemeral-storage", "pods"}, numbers: map[string]Resource{}}
+	for i, name := range r.names {
+		r.numbers[name] = Resource(i)
+	}
+	return r
+}
+
+func (r *resources) number(name string) Resource {
+	n, ok := r.numbers[name]
+	if !ok {
+		n = Resource(len(r.names))
+		r.names = append(r.names, name)
+		r.numbers[name] = n
+	}
+	return n
+}
+
+// Amount is how much of one resource a pod asks for: more than 0, in the units
+// of Node.allocatable.
+type Amount struct {
+	Resource Resource
+	Name     string
+	Value    int64
+}
+
+// Amounts holds one value per resource, by number. A resource beyond its end
+// is 0.
+type Amounts []int64
+
+// Of returns the amount of resource r.
+func (a Amounts) Of(r Resource) int64 {
+	if int(r) < len(a) {
+		return a[r]
+	}
+	return 0
+}
+
+// grown returns a with room for resource r.
+func (a Amounts) grown(r Resource) Amounts {
+	if int(r) < len(a) {
+		return a
+	}
+	return append(a, make(Amounts, int(r)+1-len(a))...)
+}
+
+// Plus returns a with one more pod that requests the amounts. It may reuse a.
+func (a Amounts) Plus(requests []Amount) Amounts {
+	a = a.grown(Pods)
+	a[Pods]++
+	for _, amount := range requests {
+		a = a.grown(amount.Resource)
+		a[amount.Resource] = sum(a[amount.Resource], amount.Value)
+	}
+	return a
+}
+
+// requests decodes a pod's requests into amounts: cpu, memory, ephemeral storage,
+// then the others by name, as kube-scheduler checks them.
+func (r *resources) requests(field string, requests map[string]int64) ([]Amount, *FieldError) {
+	if len(requests) == 0 {
+		return nil, nil
+	}
+	amounts := make([]Amount, 0, len(requests))
+	for _, name := range slices.Sorted(maps.Keys(requests)) {
+		switch value := requests[name]; {
+		case value < 0:
+			return nil, fieldError(field+"["+name+"]", "%d is negative", value)
+		case name == "pods":
+			return nil, fieldError(field+"["+name+"]", "a pod's place is counted without being asked for; remove it")
+		case value > 0:
+			amounts = append(amounts, Amount{Resource: r.number(name), Name: name, Value: value})
+		}
+	}
+	slices.SortStableFunc(amounts, func(a, b Amount) int {
+		return cmp.Compare(min(a.Resource, others), min(b.Resource, others))
+	})
+	return amounts, nil
+}
+
+// sum adds two amounts that are not negative and stops at the largest int64, so
+// that absurd requests fill a node instead of emptying it.
+func sum(a, b int64) int64 {
+	if a > math.MaxInt64-b {
+		return math.MaxInt64
+	}
+	return a + b
+}

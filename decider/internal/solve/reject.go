@@ -1,0 +1,103 @@
+package solve
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/berth-scheduler/berth/decider/internal/filter"
+	"github.com/berth-scheduler/berth/decider/internal/model"
+	berthv1 "github.com/berth-scheduler/berth/proto/berth/v1"
+)
+
+// maxNamed is how many nodes a wake condition names at most. With more, any node
+// will do: what must be free tells the watcher enough.
+const maxNamed = 16
+
+// reject sums up why no node can take p.
+func reject(s *model.Snapshot, p *model.Pod, rules *filter.Filter) *berthv1.Rejection {
+	type key struct {
+		rule   string
+		reason filter.Reason
+	}
+	counts := map[key]int32{}
+	var evictable []string
+	for _, n := range s.Nodes {
+		rule, reasons := rules.Reject(n)
+		couldHelp := true
+		for _, reason := range reasons {
+			counts[key{rule, reason}]++
+			couldHelp = couldHelp && reason.EvictionCouldHelp
+		}
+		if couldHelp {
+			evictable = append(evictable, n.Name)
+		}
+	}
+	rejection := &berthv1.Rejection{WakeConditions: wakeConditions(p, evictable)}
+	texts := map[string]int32{}
+	whole := ""
+	for k, nodes := range counts {
+		rejection.Rules = append(rejection.Rules, &berthv1.RuleRejection{
+			Rule: k.rule, Text: k.reason.Text, Nodes: nodes, EvictionCouldHelp: k.reason.EvictionCouldHelp,
+		})
+		texts[k.reason.Text] += nodes
+		if k.reason.WholePod {
+			whole = k.reason.Text
+		}
+	}
+	slices.SortFunc(rejection.Rules, func(a, b *berthv1.RuleRejection) int {
+		return cmp.Or(cmp.Compare(a.GetRule(), b.GetRule()), cmp.Compare(a.GetText(), b.GetText()),
+			cmp.Compare(a.GetNodes(), b.GetNodes()))
+	})
+	rejection.Message = message(len(s.Nodes), whole, texts)
+	return rejection
+}
+
+// message is what kube-scheduler says. Its counts are sorted as strings, so that
+// "10 ..." comes before "2 ...".
+func message(nodes int, whole string, texts map[string]int32) string {
+	if nodes == 0 {
+		return "no nodes available to schedule pods"
+	}
+	if whole != "" {
+		return fmt.Sprintf("0/%d nodes are available: %s.", nodes, whole)
+	}
+	var counted []string
+	for text, n := range texts {
+		counted = append(counted, fmt.Sprintf("%d %s", n, text))
+	}
+	slices.Sort(counted)
+	return fmt.Sprintf("0/%d nodes are available: %s.", nodes, strings.Join(counted, ", "))
+}
+
+// wakeConditions says what could make room for p: a node that appears or
+// changes, and a pod that goes away from a node where only pods are in the way.
+//
+// What p needs must be free after a pod went away. It is not asked of a node that
+// changed: a node that loses a taint while it is full has to be looked at, so
+// that the next rejection waits for its pods.
+func wakeConditions(p *model.Pod, evictable []string) []*berthv1.WakeCondition {
+	node := &berthv1.WakeCondition{
+		Object:  berthv1.ObjectKind_OBJECT_KIND_NODE,
+		Changes: []berthv1.ChangeKind{berthv1.ChangeKind_CHANGE_KIND_ADDED, berthv1.ChangeKind_CHANGE_KIND_UPDATED},
+	}
+	if p.NodeName != "" {
+		node.NodeNames = []string{p.NodeName}
+	}
+	if len(evictable) == 0 {
+		return []*berthv1.WakeCondition{node}
+	}
+	placed := &berthv1.WakeCondition{
+		Object:  berthv1.ObjectKind_OBJECT_KIND_PLACED_POD,
+		Changes: []berthv1.ChangeKind{berthv1.ChangeKind_CHANGE_KIND_UPDATED, berthv1.ChangeKind_CHANGE_KIND_DELETED},
+		Free:    map[string]int64{"pods": 1},
+	}
+	for _, a := range p.Requests {
+		placed.Free[a.Name] = a.Value
+	}
+	if len(evictable) <= maxNamed {
+		placed.NodeNames = evictable
+	}
+	return []*berthv1.WakeCondition{node, placed}
+}

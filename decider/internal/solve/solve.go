@@ -1,0 +1,161 @@
+// Package solve decides: pods and a snapshot in, decisions with reasons out. It
+// is a pure function.
+//
+// This is the plain solver. It looks at every node for every pod and is written
+// to be read; whatever is faster must answer the same.
+package solve
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/berth-scheduler/berth/decider/internal/filter"
+	"github.com/berth-scheduler/berth/decider/internal/model"
+	berthv1 "github.com/berth-scheduler/berth/proto/berth/v1"
+)
+
+// Ranker says how much the feasible nodes of a turn are liked.
+type Ranker interface {
+	// Rank returns one score per feasible node, in their order. The highest
+	// wins.
+	Rank(t *model.Turn) []int64
+	// Explain returns what the scores of Rank are made of, per feasible node,
+	// sorted by rule. Nil means that there is nothing to say.
+	Explain(t *model.Turn) [][]*berthv1.Score
+}
+
+// Solver decides by rules and by liking. It holds no state.
+type Solver struct {
+	Rules  []filter.Rule
+	Ranker Ranker
+}
+
+// Request is one batch.
+type Request struct {
+	// Snapshot is what is decided on. Decide changes it and leaves it as it
+	// found it.
+	Snapshot *model.Snapshot
+	// Pods are decided in order, each with those before it placed. Nil is a pod
+	// that was refused: it keeps its place and gets no decision.
+	Pods []*model.Pod
+	// Seed breaks ties, see Position.
+	Seed uint64
+	// Candidates is how many nodes to name; less than 1 means 1.
+	Candidates int
+	// Explain asks for an explanation of every decision.
+	Explain bool
+	// Stop is asked before each pod; once it says true, the pods that are left
+	// are not decided. Nil never stops.
+	Stop func() bool
+}
+
+// Decide returns one decision per pod, in order, and nil for a nil pod.
+func (s *Solver) Decide(r *Request) []*berthv1.Decision {
+	decisions := make([]*berthv1.Decision, len(r.Pods))
+	stopped := false
+	for i, p := range r.Pods {
+		if p == nil {
+			continue
+		}
+		stopped = stopped || r.Stop != nil && r.Stop()
+		if stopped {
+			decisions[i] = &berthv1.Decision{PodUid: p.UID, Outcome: berthv1.Outcome_OUTCOME_NOT_DECIDED}
+			continue
+		}
+		decision, node := s.decide(r, i, p)
+		decisions[i] = decision
+		if node != nil {
+			defer r.Snapshot.Place(p, node)()
+		}
+	}
+	return decisions
+}
+
+// decide decides on one pod. The node is nil if none will do.
+func (s *Solver) decide(r *Request, index int, p *model.Pod) (*berthv1.Decision, *model.Node) {
+	decision := &berthv1.Decision{PodUid: p.UID}
+	rules := filter.Compile(s.Rules, p, r.Snapshot)
+	turn := &model.Turn{Seed: r.Seed, Index: index, Pod: p, Snapshot: r.Snapshot}
+	for _, n := range r.Snapshot.Nodes {
+		if rule, _ := rules.Reject(n); rule == "" {
+			turn.Feasible = append(turn.Feasible, n)
+		}
+	}
+	var scores []int64
+	if len(turn.Feasible) > 0 {
+		scores = s.Ranker.Rank(turn)
+	}
+	if r.Explain {
+		decision.Explanation = s.explain(turn, rules, scores)
+	}
+	if len(turn.Feasible) == 0 {
+		decision.Outcome = berthv1.Outcome_OUTCOME_REJECTED
+		decision.Rejection = reject(r.Snapshot, p, rules)
+		return decision, nil
+	}
+	position := Position(r.Seed, index, len(r.Snapshot.Nodes))
+	best := pick(turn.Feasible, scores, position, max(1, r.Candidates), len(r.Snapshot.Nodes))
+	decision.Outcome = berthv1.Outcome_OUTCOME_PLACED
+	for _, i := range best {
+		n := turn.Feasible[i]
+		decision.Candidates = append(decision.Candidates, &berthv1.Candidate{
+			NodeName: n.Name, NodeUid: n.Record.GetUid(), Score: scores[i],
+		})
+	}
+	return decision, turn.Feasible[best[0]]
+}
+
+// explain says of every node what became of it.
+func (s *Solver) explain(turn *model.Turn, rules *filter.Filter, scores []int64) *berthv1.Explanation {
+	explanation := &berthv1.Explanation{}
+	var parts [][]*berthv1.Score
+	if len(turn.Feasible) > 0 {
+		parts = s.Ranker.Explain(turn)
+	}
+	feasible := 0 // the next of turn.Feasible
+	for _, n := range turn.Snapshot.Nodes {
+		node := &berthv1.NodeExplanation{NodeName: n.Name}
+		if feasible < len(turn.Feasible) && turn.Feasible[feasible] == n {
+			node.Total = scores[feasible]
+			if parts != nil {
+				node.Scores = parts[feasible]
+			}
+			feasible++
+		} else {
+			rule, reasons := rules.Reject(n)
+			node.Rule = rule
+			node.EvictionCouldHelp = true
+			for _, reason := range reasons {
+				node.Reasons = append(node.Reasons, reason.Text)
+				node.EvictionCouldHelp = node.EvictionCouldHelp && reason.EvictionCouldHelp
+			}
+		}
+		explanation.Nodes = append(explanation.Nodes, node)
+	}
+	return explanation
+}
+
+// pick returns the places in feasible of the best nodes, at most count of them,
+// best first: by score, then by how far after position, wrapping round, they are
+// in the name order of all nodes.
+func pick(feasible []*model.Node, scores []int64, position, count, nodes int) []int {
+	after := func(i int) int { return (feasible[i].Index - position + nodes) % nodes }
+	better := func(a, b int) int {
+		return cmp.Or(cmp.Compare(scores[b], scores[a]), cmp.Compare(after(a), after(b)))
+	}
+	if count == 1 {
+		best := 0
+		for i := 1; i < len(feasible); i++ {
+			if better(i, best) < 0 {
+				best = i
+			}
+		}
+		return []int{best}
+	}
+	order := make([]int, len(feasible))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortFunc(order, better)
+	return order[:min(count, len(order))]
+}

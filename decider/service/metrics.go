@@ -1,0 +1,79 @@
+package service
+
+import (
+	"strings"
+	"time"
+
+	grpcprometheus "github.com/grpc-ecosystem/go-grpc-middleware/providers/prometheus"
+	"github.com/prometheus/client_golang/prometheus"
+
+	berthv1 "github.com/berth-scheduler/berth/proto/berth/v1"
+)
+
+// metrics are the decider's own and those of its gRPC server.
+type metrics struct {
+	decisions *prometheus.CounterVec
+	duration  prometheus.Histogram
+	pods      prometheus.Histogram
+	inFlight  prometheus.Gauge
+	waiting   prometheus.Gauge
+	grpc      *grpcprometheus.ServerMetrics
+}
+
+func newMetrics() *metrics {
+	m := &metrics{
+		decisions: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "berth_decider_decisions_total",
+			Help: "Decisions, one per pod of a request, by outcome.",
+		}, []string{"outcome"}),
+		duration: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name:    "berth_decider_decide_duration_seconds",
+			Help:    "Time from the arrival of a request to its answer, waiting included.",
+			Buckets: prometheus.ExponentialBuckets(0.0005, 2, 16),
+		}),
+		pods: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name:    "berth_decider_request_pods",
+			Help:    "Pods per request.",
+			Buckets: prometheus.ExponentialBuckets(1, 2, 14),
+		}),
+		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "berth_decider_requests_in_flight",
+			Help: "Requests that are being decided.",
+		}),
+		waiting: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "berth_decider_requests_waiting",
+			Help: "Requests that wait for their turn.",
+		}),
+		grpc: grpcprometheus.NewServerMetrics(),
+	}
+	// A series that is there from the start can be alerted on.
+	for number := range berthv1.Outcome_name {
+		if outcome := berthv1.Outcome(number); outcome != berthv1.Outcome_OUTCOME_UNSPECIFIED {
+			m.decisions.WithLabelValues(outcomeLabel(outcome))
+		}
+	}
+	return m
+}
+
+func (m *metrics) register(r prometheus.Registerer) error {
+	for _, c := range []prometheus.Collector{m.decisions, m.duration, m.pods, m.inFlight, m.waiting, m.grpc} {
+		if err := r.Register(c); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// observe counts an answered request.
+func (m *metrics) observe(response *berthv1.DecideResponse, took time.Duration) {
+	m.duration.Observe(took.Seconds())
+	m.pods.Observe(float64(len(response.GetDecisions())))
+	for _, d := range response.GetDecisions() {
+		m.decisions.WithLabelValues(outcomeLabel(d.GetOutcome())).Inc()
+	}
+}
+
+// outcomeLabel turns OUTCOME_NOT_DECIDED into "not_decided".
+func outcomeLabel(o berthv1.Outcome) string {
+	return strings.ToLower(strings.TrimPrefix(o.String(), "OUTCOME_"))
+}

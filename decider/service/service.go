@@ -1,0 +1,319 @@
+// Package service is the decider's edge: it decodes a request, which is its
+// validation, lets the solver decide, and encodes the answer. Nothing invalid
+// gets in and nothing internal gets out.
+//
+// It is exported so that a main of a few lines can serve a policy of its own:
+// see New and Service.Serve.
+package service
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"maps"
+	"runtime"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/status"
+	"k8s.io/klog/v2"
+
+	"github.com/berth-scheduler/berth/decider/internal/filter"
+	"github.com/berth-scheduler/berth/decider/internal/model"
+	"github.com/berth-scheduler/berth/decider/internal/solve"
+	"github.com/berth-scheduler/berth/decider/policy"
+	berthv1 "github.com/berth-scheduler/berth/proto/berth/v1"
+)
+
+// Config is what a decider is made of. The zero value of every field but Policy
+// is useful.
+type Config struct {
+	// Policy decides between the nodes that can take a pod. Required.
+	Policy policy.Policy
+	// Version is the build, as `--version` prints it.
+	Version string
+	// InstanceID names this process. Empty draws one.
+	InstanceID string
+	// MaxMessageBytes limits one encoded message, in both directions. 0 means
+	// 64 MiB.
+	MaxMessageBytes int
+	// MaxPods limits the pods in one request. 0 means that the message size
+	// alone limits them.
+	MaxPods int
+	// MaxConcurrent is how many requests are decided at once. 0 means one per
+	// processor.
+	MaxConcurrent int
+	// MaxWaiting is how many requests may wait for their turn; those beyond
+	// are refused with RESOURCE_EXHAUSTED. 0 means 64; negative means none.
+	MaxWaiting int
+	// DrainTimeout is how long Serve waits for requests in flight after it was
+	// told to end. 0 means 10 seconds.
+	DrainTimeout time.Duration
+	// Credentials are the server's. Nil means plaintext.
+	Credentials credentials.TransportCredentials
+	// Logger is for requests that fail and, from -v=4 on, for all others. The
+	// zero value logs nothing.
+	Logger klog.Logger
+	// Registerer is where the metrics go. Nil means nowhere.
+	Registerer prometheus.Registerer
+}
+
+// validate fills in the defaults and returns all complaints at once.
+func (c *Config) validate() error {
+	var errs []error
+	if c.Policy == nil {
+		errs = append(errs, errors.New("service: a decider needs a policy: set Config.Policy, for example to policy.Default()"))
+	}
+	for _, f := range []struct {
+		name         string
+		value        *int
+		defaultValue int
+	}{
+		{"MaxMessageBytes", &c.MaxMessageBytes, 64 << 20},
+		{"MaxPods", &c.MaxPods, 0},
+		{"MaxConcurrent", &c.MaxConcurrent, runtime.GOMAXPROCS(0)},
+	} {
+		if *f.value < 0 {
+			errs = append(errs, fmt.Errorf("service: Config.%s is %d; it must not be negative", f.name, *f.value))
+		}
+		if *f.value == 0 {
+			*f.value = f.defaultValue
+		}
+	}
+	if c.MaxWaiting == 0 {
+		c.MaxWaiting = 64
+	}
+	if c.DrainTimeout == 0 {
+		c.DrainTimeout = 10 * time.Second
+	}
+	if c.InstanceID == "" {
+		c.InstanceID = rand.Text()
+	}
+	return errors.Join(errs...)
+}
+
+// Service answers Describe and Decide. It may be called concurrently.
+type Service struct {
+	berthv1.UnimplementedDeciderServiceServer
+
+	config     Config
+	digest     string
+	solver     solve.Solver
+	understood map[string]bool
+	admission  *admission
+	metrics    *metrics
+	serving    atomic.Bool
+}
+
+// New returns a decider that is not served yet.
+func New(config Config) (*Service, error) {
+	if err := config.validate(); err != nil {
+		return nil, err
+	}
+	s := &Service{
+		config:     config,
+		solver:     solve.Solver{Rules: filter.Rules, Ranker: ranker{config.Policy}},
+		understood: filter.Constraints(filter.Rules),
+		metrics:    newMetrics(),
+	}
+	s.admission = newAdmission(config.MaxConcurrent, config.MaxWaiting, s.metrics)
+	s.digest = s.configDigest()
+	if config.Registerer != nil {
+		if err := s.metrics.register(config.Registerer); err != nil {
+			return nil, fmt.Errorf("service: register metrics: %w", err)
+		}
+	}
+	return s, nil
+}
+
+// configDigest covers what decisions depend on besides the build.
+func (s *Service) configDigest() string {
+	lines := []string{"policy " + s.config.Policy.Name()}
+	if configured, ok := s.config.Policy.(policy.Configured); ok {
+		lines = append(lines, "configuration "+configured.Configuration())
+	}
+	sum := sha256.Sum256([]byte(strings.Join(append(lines, s.constraints()...), "\n")))
+	return hex.EncodeToString(sum[:])
+}
+
+func (s *Service) constraints() []string { return slices.Sorted(maps.Keys(s.understood)) }
+
+// Describe introduces the decider.
+func (s *Service) Describe(context.Context, *berthv1.DescribeRequest) (*berthv1.DescribeResponse, error) {
+	return &berthv1.DescribeResponse{
+		Name:         s.config.Policy.Name(),
+		Version:      s.config.Version,
+		InstanceId:   s.config.InstanceID,
+		ConfigDigest: s.digest,
+		Constraints:  s.constraints(),
+		Limits: &berthv1.Limits{
+			MaxMessageBytes: int64(s.config.MaxMessageBytes),
+			MaxPods:         int32(s.config.MaxPods),
+		},
+	}, nil
+}
+
+// Decide answers which node each pod of the request should get. Its errors are
+// gRPC statuses, as the contract says.
+func (s *Service) Decide(ctx context.Context, request *berthv1.DecideRequest) (*berthv1.DecideResponse, error) {
+	start := time.Now()
+	if limit := s.config.MaxPods; limit > 0 && len(request.GetPods()) > limit {
+		return nil, status.Errorf(codes.ResourceExhausted,
+			"pods: %d are more than the %d that this decider takes in one request: send fewer", len(request.GetPods()), limit)
+	}
+	stop := stopper(ctx, start)
+	release, err := s.admission.enter(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+
+	response, err := s.decide(request, stop)
+	if err != nil {
+		return nil, err
+	}
+	s.metrics.observe(response, time.Since(start))
+	return response, nil
+}
+
+// decide decodes, decides and encodes.
+func (s *Service) decide(request *berthv1.DecideRequest, stop func() bool) (*berthv1.DecideResponse, error) {
+	var state *berthv1.Snapshot
+	switch request.GetState().(type) {
+	case *berthv1.DecideRequest_Snapshot:
+		state = request.GetSnapshot()
+	case *berthv1.DecideRequest_Reference:
+		return nil, status.Error(codes.FailedPrecondition,
+			"reference: this decider holds no state: send an inline snapshot")
+	default:
+		return nil, status.Error(codes.InvalidArgument, "snapshot: there is no state to decide on: send a snapshot")
+	}
+	if _, known := berthv1.ExplanationLevel_name[int32(request.GetExplanation())]; !known {
+		return nil, status.Errorf(codes.InvalidArgument, "explanation: %d is not a level", request.GetExplanation())
+	}
+	if request.GetCandidates() < 0 {
+		return nil, status.Errorf(codes.InvalidArgument, "candidates: %d is negative", request.GetCandidates())
+	}
+	snapshot, fieldErr := model.NewSnapshot(state, s.understood)
+	if fieldErr != nil {
+		return nil, status.Error(codes.InvalidArgument, fieldErr.Error())
+	}
+	pods, refused := s.decodePods(snapshot, request.GetPods())
+	decisions := s.solver.Decide(&solve.Request{
+		Snapshot:   snapshot,
+		Pods:       pods,
+		Seed:       request.GetSeed(),
+		Candidates: int(request.GetCandidates()),
+		Explain:    request.GetExplanation() == berthv1.ExplanationLevel_EXPLANATION_LEVEL_NODES,
+		Stop:       stop,
+	})
+	for i, refusal := range refused {
+		decisions[i] = refusal
+	}
+	return &berthv1.DecideResponse{
+		Epoch:        state.GetEpoch(),
+		Version:      state.GetVersion(),
+		StateDigest:  stateDigest(state),
+		ConfigDigest: s.digest,
+		Decisions:    decisions,
+	}, nil
+}
+
+// decodePods decodes the pods to be decided. A pod that is refused is nil among
+// them and has its decision, by index, in refused.
+func (s *Service) decodePods(snapshot *model.Snapshot, records []*berthv1.Pod) (pods []*model.Pod, refused map[int]*berthv1.Decision) {
+	pods = make([]*model.Pod, len(records))
+	refused = map[int]*berthv1.Decision{}
+	seen := make(map[string]bool, len(records))
+	for i, record := range records {
+		if name := s.firstUnknown(record.GetConstraints()); name != "" {
+			refused[i] = unsupported(record, name)
+			continue
+		}
+		pod, err := snapshot.NewPod(record)
+		if err == nil && seen[pod.UID] {
+			err = &model.FieldError{Field: "uid", Message: fmt.Sprintf("%q is the uid of an earlier pod of the request", pod.UID)}
+		}
+		if err != nil {
+			refused[i] = invalid(record, i, err)
+			continue
+		}
+		seen[pod.UID] = true
+		pods[i] = pod
+	}
+	return pods, refused
+}
+
+// firstUnknown returns the first constraint that no rule honours, or "".
+func (s *Service) firstUnknown(constraints []string) string {
+	for _, name := range constraints {
+		if !s.understood[name] {
+			return name
+		}
+	}
+	return ""
+}
+
+func unsupported(record *berthv1.Pod, constraint string) *berthv1.Decision {
+	return &berthv1.Decision{
+		PodUid:  record.GetUid(),
+		Outcome: berthv1.Outcome_OUTCOME_UNSUPPORTED,
+		Refusal: &berthv1.Refusal{
+			Constraint: constraint,
+			Message:    fmt.Sprintf("this decider does not understand the constraint %q", constraint),
+		},
+	}
+}
+
+func invalid(record *berthv1.Pod, index int, err *model.FieldError) *berthv1.Decision {
+	return &berthv1.Decision{
+		PodUid:  record.GetUid(),
+		Outcome: berthv1.Outcome_OUTCOME_INVALID,
+		Refusal: &berthv1.Refusal{
+			Field:   fmt.Sprintf("pods[%d].%s", index, err.Field),
+			Message: err.Message,
+		},
+	}
+}
+
+// maxReserve is the most time that is kept for encoding and sending an answer.
+const maxReserve = 500 * time.Millisecond
+
+// stopper says when to stop deciding: when nobody waits for the answer any more,
+// or so close to the deadline, a tenth of the time there was, that the answer
+// would come too late.
+func stopper(ctx context.Context, start time.Time) func() bool {
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		return func() bool { return ctx.Err() != nil }
+	}
+	last := deadline.Add(-min(deadline.Sub(start)/10, maxReserve))
+	return func() bool { return ctx.Err() != nil || !time.Now().Before(last) }
+}
+
+// ranker shows a policy the solver's turns.
+type ranker struct{ policy policy.Policy }
+
+func (r ranker) Rank(t *model.Turn) []int64 {
+	scores := r.policy.Rank(policy.NewTurn(t))
+	if len(scores) != len(t.Feasible) {
+		panic(fmt.Sprintf("policy %q returned %d scores for %d nodes", r.policy.Name(), len(scores), len(t.Feasible)))
+	}
+	return scores
+}
+
+func (r ranker) Explain(t *model.Turn) [][]*berthv1.Score {
+	explainer, ok := r.policy.(policy.Explainer)
+	if !ok {
+		return nil
+	}
+	return explainer.Explain(policy.NewTurn(t))
+}

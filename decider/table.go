@@ -1,0 +1,76 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"strings"
+	"text/tabwriter"
+
+	berthv1 "github.com/berth-scheduler/berth/proto/berth/v1"
+)
+
+// table prints an answer for people: per pod what became of it and, where the
+// answer is explained, of every node.
+func table(request *berthv1.DecideRequest, response *berthv1.DecideResponse) ([]byte, error) {
+	var out bytes.Buffer
+	for i, d := range response.GetDecisions() {
+		if i > 0 {
+			out.WriteByte('\n')
+		}
+		fmt.Fprintf(&out, "%s: %s\n", podName(request.GetPods()[i]), verdict(d))
+		if d.GetExplanation() == nil {
+			continue
+		}
+		w := tabwriter.NewWriter(&out, 0, 0, 2, ' ', 0)
+		fmt.Fprintln(w, "  NODE\tSCORE\tWHY")
+		for _, n := range d.GetExplanation().GetNodes() {
+			if n.GetRule() == "" {
+				fmt.Fprintf(w, "  %s\t%d\t%s\n", n.GetNodeName(), n.GetTotal(), scores(n.GetScores()))
+				continue
+			}
+			fmt.Fprintf(w, "  %s\t-\t%s: %s\n", n.GetNodeName(), n.GetRule(), strings.Join(n.GetReasons(), ", "))
+		}
+		if err := w.Flush(); err != nil {
+			return nil, err
+		}
+	}
+	return out.Bytes(), nil
+}
+
+// podName is what people call the pod.
+func podName(p *berthv1.Pod) string {
+	switch {
+	case p.GetName() == "":
+		return p.GetUid()
+	case p.GetNamespace() == "":
+		return p.GetName()
+	}
+	return p.GetNamespace() + "/" + p.GetName()
+}
+
+func verdict(d *berthv1.Decision) string {
+	switch d.GetOutcome() {
+	case berthv1.Outcome_OUTCOME_PLACED:
+		var names []string
+		for _, c := range d.GetCandidates() {
+			names = append(names, c.GetNodeName())
+		}
+		return "placed on " + strings.Join(names, ", then ")
+	case berthv1.Outcome_OUTCOME_REJECTED:
+		return "rejected: " + d.GetRejection().GetMessage()
+	case berthv1.Outcome_OUTCOME_INVALID:
+		return fmt.Sprintf("invalid: %s: %s", d.GetRefusal().GetField(), d.GetRefusal().GetMessage())
+	case berthv1.Outcome_OUTCOME_UNSUPPORTED:
+		return "unsupported: " + d.GetRefusal().GetMessage()
+	}
+	return "not decided"
+}
+
+// scores prints what a total is made of: normalised score times weight.
+func scores(parts []*berthv1.Score) string {
+	var printed []string
+	for _, s := range parts {
+		printed = append(printed, fmt.Sprintf("%s %d*%d", s.GetRule(), s.GetNormalized(), s.GetWeight()))
+	}
+	return strings.Join(printed, " + ")
+}
