@@ -19,9 +19,8 @@ type api struct {
 	client *http.Client
 }
 
-// requestTimeout bounds one request; readiness probes of a server that hangs
-// must not outlast it.
-const requestTimeout = 10 * time.Second
+// requestTimeout bounds one request, the longest being the list of all nodes.
+const requestTimeout = 30 * time.Second
 
 func newAPI(base string, config *tls.Config) *api {
 	return &api{base: base, client: &http.Client{

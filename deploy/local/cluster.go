@@ -246,6 +246,8 @@ func (c *cluster) controllerManager(port int, probe *api) component {
 			"--cluster-signing-key-file="+c.pki("ca.key"),
 			// The simulated kubelets report every 5 to 6 minutes; see config/kwok.yaml.
 			"--node-monitor-grace-period=15m",
+			// Annotates every node for the caches of real kubelets.
+			"--controllers=*,-ttl-controller",
 			// The default of 20 requests/s would take a minute to untaint 1,000 nodes.
 			"--kube-api-qps=1000",
 			"--kube-api-burst=2000",

@@ -142,21 +142,24 @@ func TestAuthorities(t *testing.T) {
 func TestSimulatedNodes(t *testing.T) {
 	count := map[string]int{}
 	for i := range 6 {
-		n := simulatedNode(i, false)
-		if n.usable() {
-			t.Errorf("%s is usable before kwok made it Ready", n.Metadata.Name)
+		n := simulatedNode(i)
+		if !n.usable() {
+			t.Errorf("%s is not usable", n.Metadata.Name)
 		}
 		count[n.Metadata.Labels["topology.kubernetes.io/zone"]]++
 	}
 	if len(count) != 3 || count["zone-a"] != 2 || count["zone-b"] != 2 || count["zone-c"] != 2 {
 		t.Errorf("6 nodes over zones: %v, want 2 in each of 3", count)
 	}
-	n := simulatedNode(0, true)
-	if !n.usable() {
-		t.Error("a node of a bare cluster is not usable")
-	}
-	n.Spec.Taints = []taint{{Key: "node.kubernetes.io/not-ready"}}
-	if n.usable() {
-		t.Error("a tainted node is usable")
+	tainted := simulatedNode(0)
+	tainted.Spec.Taints = []taint{{Key: "node.kubernetes.io/not-ready"}}
+	unready := simulatedNode(0)
+	unready.Status.Conditions[0].Status = "Unknown"
+	unknown := simulatedNode(0)
+	unknown.Status.Conditions = nil
+	for what, n := range map[string]node{"tainted": tainted, "not Ready": unready, "without conditions": unknown} {
+		if n.usable() {
+			t.Errorf("a node that is %s is usable", what)
+		}
 	}
 }

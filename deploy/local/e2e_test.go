@@ -271,6 +271,8 @@ func TestCluster(t *testing.T) {
 			_, err := c.kubectl("", "get", "--raw", "/readyz")
 			return err == nil
 		})
+		c.mustKubectl(pod("again", "node-00001"), "create", "-f", "-")
+		c.mustKubectl("", "wait", "pod/again", "--for=condition=Ready", "--timeout", deadline.String())
 	})
 
 	t.Run("a death nobody asked for is told", func(t *testing.T) {

@@ -44,17 +44,20 @@ type (
 // zones are taken in turn by the simulated nodes.
 var zones = []string{"zone-a", "zone-b", "zone-c"}
 
-// simulatedNode returns the i-th simulated node, counted from 0. A bare cluster
-// has nobody who would make it Ready, so there it is born so.
-func simulatedNode(i int, bare bool) node {
+// simulatedNode returns the i-th simulated node, counted from 0. It is born
+// Ready and with every label that the controller manager would add, because
+// each later write to it costs the API server as much as its creation.
+func simulatedNode(i int) node {
 	name := fmt.Sprintf("node-%05d", i)
 	capacity := map[string]string{"cpu": "32", "memory": "256Gi", "ephemeral-storage": "1Ti", "pods": "110"}
-	n := node{
+	return node{
 		APIVersion: "v1",
 		Kind:       "Node",
 		Metadata: nodeMeta{
 			Name: name,
 			Labels: map[string]string{
+				"beta.kubernetes.io/arch":       "amd64",
+				"beta.kubernetes.io/os":         "linux",
 				"kubernetes.io/arch":            "amd64",
 				"kubernetes.io/hostname":        name,
 				"kubernetes.io/os":              "linux",
@@ -63,16 +66,17 @@ func simulatedNode(i int, bare bool) node {
 			},
 			Annotations: map[string]string{"kwok.x-k8s.io/node": "fake"},
 		},
-		Status: nodeStatus{Capacity: capacity, Allocatable: capacity},
+		Status: nodeStatus{
+			Capacity:    capacity,
+			Allocatable: capacity,
+			Conditions:  []condition{{Type: "Ready", Status: "True", Reason: "Simulated"}},
+		},
 	}
-	if bare {
-		n.Status.Conditions = []condition{{Type: "Ready", Status: "True", Reason: "Simulated"}}
-	}
-	return n
 }
 
 // usable says whether a pod without tolerations may be bound to n: it is Ready,
-// and the controller manager has taken away the taint that a node is born with.
+// and the controller manager has taken away the taint that admission gives to
+// every new node.
 func (n node) usable() bool {
 	if len(n.Spec.Taints) > 0 {
 		return false
@@ -86,7 +90,7 @@ func (n node) usable() bool {
 }
 
 // createNodes creates count simulated nodes and waits until all are usable.
-func createNodes(ctx context.Context, server *api, count int, bare bool) error {
+func createNodes(ctx context.Context, server *api, count int) error {
 	const workers = 16
 	var (
 		next atomic.Int64
@@ -100,7 +104,7 @@ func createNodes(ctx context.Context, server *api, count int, bare bool) error {
 				if i >= count {
 					return
 				}
-				errs[w] = server.create(ctx, "/api/v1/nodes", simulatedNode(i, bare))
+				errs[w] = server.create(ctx, "/api/v1/nodes", simulatedNode(i))
 			}
 		})
 	}
@@ -109,11 +113,20 @@ func createNodes(ctx context.Context, server *api, count int, bare bool) error {
 		return fmt.Errorf("creating nodes: %w", err)
 	}
 
-	// A list costs in proportion to the nodes, so a large one is asked less often.
-	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
+	return awaitNodes(ctx, server, count)
+}
+
+// awaitNodes waits until count nodes are usable. How long that takes depends on
+// count and machine, so it gives up only after readyTimeout without progress.
+func awaitNodes(ctx context.Context, server *api, count int) error {
+	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	stuck := time.AfterFunc(readyTimeout, cancel)
+	defer stuck.Stop()
+	best := -1
+	// A list costs in proportion to the nodes, so a large one is asked less often.
 	interval := pollInterval + time.Duration(count)*time.Millisecond/5
-	return poll(ctx, interval, func(ctx context.Context) error {
+	err := poll(ctx, interval, func(ctx context.Context) error {
 		var list struct{ Items []node }
 		if err := server.get(ctx, "/api/v1/nodes?resourceVersion=0", &list); err != nil {
 			return err
@@ -124,9 +137,17 @@ func createNodes(ctx context.Context, server *api, count int, bare bool) error {
 				ready++
 			}
 		}
+		if ready > best {
+			best = ready
+			stuck.Reset(readyTimeout)
+		}
 		if ready < count {
 			return fmt.Errorf("%d of %d nodes are Ready and untainted", ready, count)
 		}
 		return nil
 	})
+	if err != nil {
+		return fmt.Errorf("waiting for nodes: %w", err)
+	}
+	return nil
 }

@@ -33,8 +33,7 @@ component there are D/NAME.log and, while it runs, D/NAME.pid.
                turn in three zones, and wait until they are Ready (default 0)
   --bin DIR    where the programs are (default: the folder of this program)
   --bare       etcd and kube-apiserver alone: no controllers, no kubelets, no
-               admission that needs them. Nodes of --nodes are Ready at once,
-               pods stay Pending. For benchmarks.
+               admission that needs them; pods stay Pending. For benchmarks.
   --scheduler  also run kube-scheduler
   --detach     return when the cluster is ready; local down ends it
 `
@@ -233,7 +232,7 @@ func (s *supervisor) startAll(ctx context.Context, nodes int, bare bool) error {
 		return nil
 	}
 	began := time.Now()
-	if err := createNodes(ctx, s.cluster.server, nodes, bare); err != nil {
+	if err := createNodes(ctx, s.cluster.server, nodes); err != nil {
 		return err
 	}
 	fmt.Fprintf(s.stderr, "%d nodes Ready after %.1fs\n", nodes, time.Since(began).Seconds())
