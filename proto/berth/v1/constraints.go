@@ -1,3 +1,6 @@
+// Package berthv1 is the contract between Berth's two processes, generated from
+// the .proto files beside it, and the names of its constraints. It is the only
+// thing that the processes share.
 package berthv1
 
 // Names of the constraints of Kubernetes' own rules, as they stand in
