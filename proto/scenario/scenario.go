@@ -1,0 +1,313 @@
+// Package scenario is the contract as text that people write and read, for tests
+// and for documentation.
+//
+// A record is a line: its name, then words. Lines that are empty or begin with #
+// mean nothing. In a cluster a line with the word on= is a placed pod, any other
+// a node:
+//
+//	a zone=z1 cpu=4 memory=8Gi taint=gpu=yes:NoSchedule
+//	b zone=z2 cpu=4 nvidia.com/gpu=2 unschedulable
+//	web on=a cpu=500m priority=10
+//
+// Words of every record:
+//
+//	cpu=500m memory=1Gi        a resource; one with a / in its name is an extended
+//	                           resource; cpu in cores or with m, others with Ki,
+//	                           Mi, Gi, Ti or none
+//	zone=z1 label:a/b=v        a label; label: is needed for names with a / and
+//	                           for names that mean something here
+//	uid=x constraint=Name      a node's uid is empty and a pod's is its name
+//	                           unless given
+//
+// Words of nodes: taint=key[=value]:Effect, unschedulable, condition=Ready:True.
+// A node has room for 110 pods unless it says pods=.
+//
+// Words of pods: namespace=, priority=, port=[ip:]8080[/UDP], score-cpu= and
+// score-memory= (what scores count, if not the request or kube-scheduler's
+// default of 100m and 200Mi). Pods that want a node also have node= (its only
+// node), selector=key=value, toleration=[key[=value]][:Effect] (without =value,
+// any value; an empty one is key=), affinity= (terms separated by |, requirements
+// by &, each key:Operator[:value,value], the key metadata.name is the field),
+// prefer=weight:term, preemption=Never. Placed pods have on=, terminating,
+// nominated and start=.
+package scenario
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+
+	berthv1 "github.com/berth-scheduler/berth/proto/berth/v1"
+)
+
+// kube-scheduler's defaults for containers without requests, as scores count
+// them.
+const (
+	defaultScoreCPU    = 100
+	defaultScoreMemory = 200 << 20
+)
+
+// defaultPods is how many pods a node takes unless it says otherwise: kubelet's
+// default.
+const defaultPods = 110
+
+// ParseCluster parses nodes and placed pods. Errors name the line.
+func ParseCluster(text string) (*berthv1.Snapshot, error) {
+	s := &berthv1.Snapshot{}
+	err := eachLine(text, func(line string) error {
+		if isPlaced(line) {
+			p, err := ParsePlacedPod(line)
+			s.PlacedPods = append(s.PlacedPods, p)
+			return err
+		}
+		n, err := ParseNode(line)
+		s.Nodes = append(s.Nodes, n)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// ParsePods parses pods that want a node, one a line. Errors name the line.
+func ParsePods(text string) ([]*berthv1.Pod, error) {
+	var pods []*berthv1.Pod
+	err := eachLine(text, func(line string) error {
+		p, err := ParsePod(line)
+		pods = append(pods, p)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return pods, nil
+}
+
+func eachLine(text string, parse func(line string) error) error {
+	for i, line := range strings.Split(text, "\n") {
+		if line = strings.TrimSpace(line); line == "" || line[0] == '#' {
+			continue
+		}
+		if err := parse(line); err != nil {
+			return fmt.Errorf("line %d: %w", i+1, err)
+		}
+	}
+	return nil
+}
+
+func isPlaced(line string) bool {
+	for _, word := range strings.Fields(line) {
+		if strings.HasPrefix(word, "on=") {
+			return true
+		}
+	}
+	return false
+}
+
+// ParseNode parses a node.
+func ParseNode(line string) (*berthv1.Node, error) {
+	n := &berthv1.Node{Labels: map[string]string{}, Allocatable: map[string]int64{"pods": defaultPods}}
+	var err error
+	n.Name, err = parseWords(line, func(key, value string) (known bool, err error) {
+		switch key {
+		case "uid":
+			n.Uid = value
+		case "constraint":
+			n.Constraints = append(n.Constraints, value)
+		case "unschedulable":
+			n.Unschedulable = true
+			return true, none(value)
+		case "taint":
+			var t *berthv1.Taint
+			t, err = parseTaint(value)
+			n.Taints = append(n.Taints, t)
+		case "condition":
+			var c *berthv1.NodeCondition
+			c, err = parseCondition(value)
+			n.Conditions = append(n.Conditions, c)
+		default:
+			return parseShared(key, value, n.Labels, n.Allocatable)
+		}
+		return true, err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return n, nil
+}
+
+// ParsePlacedPod parses a pod that holds room on a node.
+func ParsePlacedPod(line string) (*berthv1.PlacedPod, error) {
+	p := &berthv1.PlacedPod{Labels: map[string]string{}, Requests: map[string]int64{}, ScoreRequests: map[string]int64{}}
+	var err error
+	p.Name, err = parseWords(line, func(key, value string) (known bool, err error) {
+		switch key {
+		case "uid":
+			p.Uid = value
+		case "namespace":
+			p.Namespace = value
+		case "on":
+			p.NodeName = value
+		case "priority":
+			p.Priority, err = parseInt32(value)
+		case "port":
+			p.HostPorts, err = appendPort(p.HostPorts, value)
+		case "terminating":
+			p.Terminating = true
+			return true, none(value)
+		case "nominated":
+			p.Nominated = true
+			return true, none(value)
+		case "start":
+			p.StartTimeNanos, err = strconv.ParseInt(value, 10, 64)
+		case "score-cpu":
+			p.ScoreRequests["cpu"], err = parseQuantity("cpu", value)
+		case "score-memory":
+			p.ScoreRequests["memory"], err = parseQuantity("memory", value)
+		default:
+			return parseShared(key, value, p.Labels, p.Requests)
+		}
+		return true, err
+	})
+	if err != nil {
+		return nil, err
+	}
+	if p.NodeName == "" {
+		return nil, fmt.Errorf("placed pod %q: on= names its node", p.Name)
+	}
+	if p.Uid == "" {
+		p.Uid = p.Name
+	}
+	addScoreDefaults(p.ScoreRequests, p.Requests)
+	return p, nil
+}
+
+// ParsePod parses a pod that wants a node.
+func ParsePod(line string) (*berthv1.Pod, error) {
+	p := &berthv1.Pod{Labels: map[string]string{}, Requests: map[string]int64{}, ScoreRequests: map[string]int64{}}
+	affinity := &berthv1.NodeAffinity{}
+	var err error
+	p.Name, err = parseWords(line, func(key, value string) (known bool, err error) {
+		switch key {
+		case "uid":
+			p.Uid = value
+		case "namespace":
+			p.Namespace = value
+		case "constraint":
+			p.Constraints = append(p.Constraints, value)
+		case "node":
+			p.NodeName = value
+		case "priority":
+			p.Priority, err = parseInt32(value)
+		case "port":
+			p.HostPorts, err = appendPort(p.HostPorts, value)
+		case "selector":
+			label, wanted, ok := strings.Cut(value, "=")
+			if !ok {
+				return true, fmt.Errorf("%q is not key=value", value)
+			}
+			if p.NodeSelector == nil {
+				p.NodeSelector = map[string]string{}
+			}
+			p.NodeSelector[label] = wanted
+		case "toleration":
+			var t *berthv1.Toleration
+			t, err = parseToleration(value)
+			p.Tolerations = append(p.Tolerations, t)
+		case "affinity":
+			affinity.Required, err = parseSelector(value)
+		case "prefer":
+			var preferred *berthv1.PreferredNodeTerm
+			preferred, err = parsePreferred(value)
+			affinity.Preferred = append(affinity.Preferred, preferred)
+		case "preemption":
+			if value != "Never" {
+				return true, fmt.Errorf("%q is not Never", value)
+			}
+			p.PreemptionPolicy = berthv1.PreemptionPolicy_PREEMPTION_POLICY_NEVER
+		case "score-cpu":
+			p.ScoreRequests["cpu"], err = parseQuantity("cpu", value)
+		case "score-memory":
+			p.ScoreRequests["memory"], err = parseQuantity("memory", value)
+		default:
+			return parseShared(key, value, p.Labels, p.Requests)
+		}
+		return true, err
+	})
+	if err != nil {
+		return nil, err
+	}
+	if affinity.Required != nil || affinity.Preferred != nil {
+		p.NodeAffinity = affinity
+	}
+	if p.Uid == "" {
+		p.Uid = p.Name
+	}
+	addScoreDefaults(p.ScoreRequests, p.Requests)
+	return p, nil
+}
+
+// addScoreDefaults fills in what scores count where the line does not say it.
+func addScoreDefaults(score, requests map[string]int64) {
+	for _, d := range []struct {
+		name  string
+		value int64
+	}{{"cpu", defaultScoreCPU}, {"memory", defaultScoreMemory}} {
+		if _, given := score[d.name]; given {
+			continue
+		}
+		score[d.name] = d.value
+		if requests[d.name] != 0 {
+			score[d.name] = requests[d.name]
+		}
+	}
+}
+
+// parseWords splits a line into its name and words and hands each word to parse.
+func parseWords(line string, parse func(key, value string) (known bool, err error)) (name string, _ error) {
+	words := strings.Fields(line)
+	if len(words) == 0 {
+		return "", fmt.Errorf("a record begins with its name")
+	}
+	name = words[0]
+	for _, word := range words[1:] {
+		key, value, _ := strings.Cut(word, "=")
+		known, err := parse(key, value)
+		if err != nil {
+			return "", fmt.Errorf("%q: %s: %w", name, word, err)
+		}
+		if !known {
+			return "", fmt.Errorf("%q: %s: not a word of this record", name, word)
+		}
+	}
+	return name, nil
+}
+
+// none refuses the value of a word that stands alone.
+func none(value string) error {
+	if value != "" {
+		return fmt.Errorf("takes no value")
+	}
+	return nil
+}
+
+// resourceNames are the resources that are known without a / in their name.
+var resourceNames = map[string]bool{"cpu": true, "memory": true, "ephemeral-storage": true, "pods": true}
+
+// parseShared parses a resource or a label.
+func parseShared(key, value string, labels map[string]string, resources map[string]int64) (known bool, err error) {
+	if label, ok := strings.CutPrefix(key, "label:"); ok {
+		labels[label] = value
+		return label != "", nil
+	}
+	if resourceNames[key] || strings.Contains(key, "/") {
+		resources[key], err = parseQuantity(key, value)
+		return true, err
+	}
+	if key == "" || value == "" {
+		return false, nil
+	}
+	labels[key] = value
+	return true, nil
+}
