@@ -25,7 +25,7 @@ in D. That no cluster is running there is not an error.
 
 const restartHelp = `Usage: local restart [--dir D] COMPONENT
 
-Ends a component of the running cluster with SIGTERM (after 10 s with SIGKILL),
+Ends a component of the running cluster with SIGTERM (after 3 s with SIGKILL),
 starts it again with the same flags and port, and returns when it is ready. One
 that is dead is just started.
 

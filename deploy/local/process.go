@@ -20,8 +20,9 @@ const (
 	// readyTimeout bounds how long a component may take to become ready. It is
 	// generous because a machine that also compiles is slow.
 	readyTimeout = 2 * time.Minute
-	// stopGrace is how long a component has between SIGTERM and SIGKILL.
-	stopGrace = 10 * time.Second
+	// stopGrace is how long a component has between SIGTERM and SIGKILL. The
+	// API server uses all of it as long as anybody watches something.
+	stopGrace = 3 * time.Second
 	// pollInterval is the time between two looks at something awaited.
 	pollInterval = 50 * time.Millisecond
 	// tailLines is how much of a log is shown when its component failed.
@@ -38,7 +39,7 @@ type component struct {
 // A process runs one component: at most one instance at a time, its pid in
 // DIR/NAME.pid while it runs, its output appended to DIR/NAME.log.
 //
-// Callers serialise start, await, stop; running and tail may be called any time.
+// Callers serialise start, await and stop.
 type process struct {
 	component
 	bin, dir string
@@ -68,8 +69,7 @@ func (p *process) start() error {
 	cmd := exec.Command(filepath.Join(p.bin, p.name), p.args...)
 	cmd.Dir = p.dir
 	cmd.Stdout, cmd.Stderr = log, log
-	// kwok would otherwise read the configuration in the user's home folder.
-	cmd.Env = append(os.Environ(), "KWOK_WORKDIR="+filepath.Join(p.dir, "kwok"))
+	cmd.Env = environment(os.Environ(), p.dir)
 	cmd.SysProcAttr = processAttributes()
 	if err := p.spawn.start(cmd); err != nil {
 		return fmt.Errorf("%s: %w", p.name, err)
@@ -81,6 +81,19 @@ func (p *process) start() error {
 	err = os.WriteFile(p.pidFile(), []byte(strconv.Itoa(in.process.Pid)+"\n"), 0o644)
 	go p.reap(cmd, in)
 	return err
+}
+
+// environment is what a component sees of env. etcd and kwok take settings from
+// variables with their names, kwok also from a file in the user's home folder;
+// the cluster in dir has those of this program alone.
+func environment(env []string, dir string) []string {
+	var kept []string
+	for _, v := range env {
+		if !strings.HasPrefix(v, "ETCD_") && !strings.HasPrefix(v, "KWOK_") {
+			kept = append(kept, v)
+		}
+	}
+	return append(kept, "KWOK_WORKDIR="+filepath.Join(dir, "kwok"))
 }
 
 // reap waits for the end of in and reports it if nobody asked for it.

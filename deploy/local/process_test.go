@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -107,6 +108,13 @@ func TestDied(t *testing.T) {
 	}
 	if err := p.await(t.Context()); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestEnvironment(t *testing.T) {
+	got := environment([]string{"HOME=/h", "ETCD_NAME=x", "KWOK_CONFIG=y", "NETCD_=z"}, "/d")
+	if want := []string{"HOME=/h", "NETCD_=z", "KWOK_WORKDIR=/d/kwok"}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
 	}
 }
 

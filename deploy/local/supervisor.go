@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -52,8 +53,8 @@ func runUp(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	bare := fs.Bool("bare", false, "")
 	scheduler := fs.Bool("scheduler", false, "")
 	detach := fs.Bool("detach", false, "")
-	// Written by --detach for its child: the descriptor that wants a line when
-	// the cluster is ready. Not for people.
+	// The descriptor that gets the line with the kubeconfig instead of stdout.
+	// Given by --detach to its child, not by people.
 	readyFD := fs.Int("ready-fd", 0, "")
 	if _, err := parse(fs, args); err != nil {
 		return err
@@ -65,25 +66,27 @@ func runUp(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		return err
 	}
 	if *detach {
-		return detached(ctx, *dir, append(slices.Clone(args), "--detach=false"), stdout)
-	}
-	if *readyFD > 0 {
-		pipe := os.NewFile(uintptr(*readyFD), "ready")
-		syscall.CloseOnExec(*readyFD) // the end of a component is not ours
-		defer pipe.Close()
-		stdout = pipe
+		return detached(ctx, *dir, []string{"up", "--ready-fd=3",
+			"--dir=" + *dir, fmt.Sprint("--nodes=", *nodes), "--bin=" + *bin,
+			fmt.Sprint("--bare=", *bare), fmt.Sprint("--scheduler=", *scheduler),
+		}, stdout)
 	}
 	s := &supervisor{dir: *dir, bin: *bin, stderr: stderr}
-	return s.run(ctx, *nodes, *bare, *scheduler, func() {
-		fmt.Fprintf(stdout, "kubeconfig: %s\n", s.cluster.kubeconfig)
-		if f, ok := stdout.(*os.File); ok && *readyFD > 0 {
-			f.Close()
+	ready := func() { fmt.Fprintf(stdout, "kubeconfig: %s\n", s.cluster.kubeconfig) }
+	if *readyFD > 0 {
+		syscall.CloseOnExec(*readyFD) // no component may hold it open
+		pipe := os.NewFile(uintptr(*readyFD), "ready")
+		ready = func() {
+			fmt.Fprintf(pipe, "kubeconfig: %s\n", s.cluster.kubeconfig)
+			pipe.Close()
 		}
-	})
+	}
+	return s.run(ctx, *nodes, *bare, *scheduler, ready)
 }
 
-// detached runs this program again with args in a session of its own and
-// returns when that cluster is ready or failed.
+// detached runs this program again with args in a session of its own, descriptor
+// 3 being where it is told of the cluster, and returns when that one is ready or
+// failed.
 func detached(ctx context.Context, dir string, args []string, stdout io.Writer) error {
 	exe, err := os.Executable()
 	if err != nil {
@@ -103,7 +106,7 @@ func detached(ctx context.Context, dir string, args []string, stdout io.Writer) 
 		return err
 	}
 	defer ready.Close()
-	cmd := exec.Command(exe, append([]string{"up", "--ready-fd=3"}, args...)...)
+	cmd := exec.Command(exe, args...)
 	cmd.Stdout, cmd.Stderr, cmd.ExtraFiles = log, log, []*os.File{child}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := cmd.Start(); err != nil {
@@ -322,7 +325,7 @@ func (s *supervisor) handle(ctx context.Context, r request) error {
 		for _, p := range s.processes {
 			names = append(names, p.name)
 		}
-		return fmt.Errorf("no component %q in this cluster; there are %v", r.component, names)
+		return fmt.Errorf("no component %q in this cluster; it has %s", r.component, strings.Join(names, ", "))
 	}
 	p := s.processes[i]
 	s.ops.Lock()
