@@ -152,6 +152,8 @@ type follower struct {
 	// known is the last state of each object that exists at version.
 	known   map[string]history.Record
 	version uint64
+	// timeout is how long one watch lasts; 0 leaves it to the API server.
+	timeout time.Duration
 	// emit takes each record. Its error ends following and is returned as it is.
 	emit func(history.Record) error
 }
@@ -177,9 +179,14 @@ var errGone = errors.New("too old resource version")
 // watchOnce emits what happens after f.version until the watch ends: nil when
 // the server ended it, errGone when it cannot be resumed.
 func (f *follower) watchOnce(ctx context.Context) error {
-	w, err := f.watch(ctx, metav1.ListOptions{
+	options := metav1.ListOptions{
 		FieldSelector: f.fields, ResourceVersion: strconv.FormatUint(f.version, 10), AllowWatchBookmarks: true,
-	})
+	}
+	if f.timeout > 0 {
+		seconds := int64(f.timeout / time.Second)
+		options.TimeoutSeconds = &seconds
+	}
+	w, err := f.watch(ctx, options)
 	if err != nil {
 		return gone(err)
 	}
@@ -234,18 +241,14 @@ func (f *follower) handle(ev watch.Event) error {
 	return f.emit(rec)
 }
 
-// bridge lists again after errGone and emits what happened meanwhile. The API
-// server keeps no events that old, yet etcd keeps every version since its last
-// compaction (five minutes), and a list at an exact resourceVersion reads it.
-// So each object that is not as it was is read backwards, version by version.
-// When that fails, a Gap and the bare differences are emitted. What was created
-// and deleted in between leaves no trace here; if it was bound, the audit log
-// tells on it.
-func (f *follower) bridge(ctx context.Context) error {
-	found, version, err := f.snapshot(ctx, metav1.ListOptions{})
-	if err != nil {
-		return err
-	}
+// bridge emits, after errGone, what happened up to version, at which found was
+// listed. The API server keeps no events that old, yet etcd keeps every version
+// since its last compaction (five minutes), and a list at an exact
+// resourceVersion reads it. So each object that is not as it was is read
+// backwards, version by version. When that fails, a Gap and the bare differences
+// are emitted. What was created and deleted in between leaves no trace here; if
+// it was bound, the audit log tells on it.
+func (f *follower) bridge(ctx context.Context, found map[string]history.Record, version uint64) error {
 	keys := map[string]bool{}
 	for k := range f.known {
 		keys[k] = true

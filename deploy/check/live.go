@@ -5,7 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"math"
 	"os"
+	"slices"
+	"sync"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -17,9 +21,11 @@ import (
 )
 
 const (
-	// catchUpTimeout bounds how long events between the end of the recording
-	// and the final list are waited for; they exist already.
-	catchUpTimeout = 30 * time.Second
+	// catchUpTimeout is how long the events between the end of the recording
+	// and the final list are watched for. They exist already; what takes time
+	// is the API server's word that there are no more, which it gives two
+	// seconds before a watch times out.
+	catchUpTimeout = 4 * time.Second
 	// attempts is how often an incomplete judgement is begun again: on a
 	// cluster that is still working, the log and the list are never of the
 	// same moment.
@@ -71,17 +77,22 @@ func judgeOnce(ctx context.Context, client kubernetes.Interface, f files, in jud
 	if in.Records, err = readRecording(f.recording); err != nil {
 		return judge.Report{}, err
 	}
-	var unknown []string
-	for _, last := range finals {
-		added, err := catchUp(ctx, last.source, in.Records, last.objects, last.version)
-		in.Records = append(in.Records, added...)
-		if err != nil {
-			unknown = append(unknown, fmt.Sprintf("the recording of kind %s does not lead to what the API server has at resourceVersion %d: %v", last.kind, last.version, err))
-		}
+	added := make([][]history.Record, len(finals))
+	unknown := make([]error, len(finals))
+	var wg sync.WaitGroup
+	for i, last := range finals {
+		wg.Go(func() { added[i], unknown[i] = catchUp(ctx, last.source, in.Records, last.objects, last.version) })
 	}
+	wg.Wait()
+	in.Records = slices.Concat(in.Records, slices.Concat(added...))
 	in.Until = finals[0].version // of the pods, listed first: later lists only add to what is known then
 	report := judge.Judge(in)
-	report.Incomplete = append(report.Incomplete, unknown...)
+	for i, last := range finals {
+		if unknown[i] != nil {
+			report.Incomplete = append(report.Incomplete, fmt.Sprintf(
+				"the recording of kind %s does not lead to what the API server has at resourceVersion %d: %v", last.kind, last.version, unknown[i]))
+		}
+	}
 	return report, nil
 }
 
@@ -89,69 +100,54 @@ func judgeOnce(ctx context.Context, client kubernetes.Interface, f files, in jud
 var errCaughtUp = errors.New("caught up")
 
 // catchUp returns the records of s that follow the recording, up to final,
-// which is what was listed at version. The recording is whole when it and they
-// lead to final, else catchUp says what does not.
+// which is what was listed at version. It fails when recording and records do
+// not lead to final.
 func catchUp(ctx context.Context, s source, recording []history.Record, final map[string]history.Record, version uint64) ([]history.Record, error) {
 	var added []history.Record
-	f := &follower{source: s, known: map[string]history.Record{}}
-	f.resume(recording, version)
-	wrong := map[string]bool{} // keys whose state is not the final one
-	for k, rec := range final {
-		wrong[k] = !same(f.known[k], rec)
-	}
-	for k := range f.known {
-		wrong[k] = !same(f.known[k], final[k])
-	}
-	open := 0
-	for _, bad := range wrong {
-		if bad {
-			open++
-		}
-	}
-	if open == 0 {
-		return nil, nil
-	}
+	f := &follower{source: s, timeout: catchUpTimeout}
+	f.resume(recording, math.MaxUint64)
 	if f.version == 0 {
-		return nil, errors.New("nothing of this kind was recorded")
+		return nil, errors.New("it has none")
 	}
 	f.emit = func(rec history.Record) error {
-		if rec.ResourceVersion > version || rec.Type == history.Progress {
-			return nil
+		if rec.ResourceVersion > version && rec.Type != history.Gap {
+			return errCaughtUp
 		}
 		added = append(added, rec)
-		k := key(rec)
-		if bad := !same(f.known[k], final[k]); bad != wrong[k] {
-			wrong[k] = bad
-			if bad {
-				open++
-			} else {
-				open--
-			}
-		}
-		if open == 0 {
+		if rec.ResourceVersion == version && rec.Type == history.Progress {
 			return errCaughtUp
 		}
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, catchUpTimeout)
-	defer cancel()
-	for {
-		since := f.version
+	if f.version < version {
 		err := f.watchOnce(ctx)
-		switch {
-		case errors.Is(err, errCaughtUp):
-			return added, nil
-		case errors.Is(err, errGone):
-			return added, fmt.Errorf("it ends at %d, and the API server no longer has what followed: keep the recorder running until check has ended", since)
-		case err != nil:
-			return added, fmt.Errorf("%d objects differ, such as %s: %w", open, anyOf(wrong), err)
+		if errors.Is(err, errGone) {
+			err = f.bridge(ctx, final, version)
+		}
+		if err != nil && !errors.Is(err, errCaughtUp) {
+			return added, err
 		}
 	}
+	f.resume(slices.Concat(recording, added), version)
+	keys := map[string]bool{}
+	for k := range f.known {
+		keys[k] = true
+	}
+	for k := range final {
+		keys[k] = true
+	}
+	for _, k := range slices.Sorted(maps.Keys(keys)) {
+		if !same(f.known[k], final[k]) {
+			return added, fmt.Errorf("%s differs", k)
+		}
+	}
+	return added, nil
 }
 
 // resume sets f to the state at the end of the recording, or at limit where
 // the recording goes on after it.
 func (f *follower) resume(recording []history.Record, limit uint64) {
+	f.known = map[string]history.Record{}
 	last := map[string]history.Record{}
 	for _, rec := range recording {
 		if rec.Kind != f.kind || rec.ResourceVersion > limit {
@@ -170,17 +166,6 @@ func (f *follower) resume(recording []history.Record, limit uint64) {
 			f.known[k] = rec
 		}
 	}
-}
-
-// anyOf returns the first key in order that is true.
-func anyOf(m map[string]bool) string {
-	first := ""
-	for k, v := range m {
-		if v && (first == "" || k < first) {
-			first = k
-		}
-	}
-	return first
 }
 
 func readRecording(path string) ([]history.Record, error) {

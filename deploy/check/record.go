@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 
 	"github.com/berth-scheduler/berth/deploy/check/internal/history"
@@ -73,7 +74,7 @@ func (f *follower) follow(ctx context.Context) error {
 	for {
 		err := f.watchOnce(ctx)
 		if errors.Is(err, errGone) {
-			err = f.bridge(ctx)
+			err = f.listAgain(ctx)
 		}
 		if errors.As(err, &writeError{}) {
 			return err
@@ -84,4 +85,13 @@ func (f *follower) follow(ctx context.Context) error {
 		case <-time.After(retryAfter):
 		}
 	}
+}
+
+// listAgain resumes after errGone: from what exists now, with what led to it.
+func (f *follower) listAgain(ctx context.Context) error {
+	found, version, err := f.snapshot(ctx, metav1.ListOptions{})
+	if err != nil {
+		return err
+	}
+	return f.bridge(ctx, found, version)
 }
