@@ -28,6 +28,10 @@ type (
 	// NamespaceGone says that a namespace does not exist any more.
 	NamespaceGone struct{ Namespace *corev1.Namespace }
 
+	// DecidersChanged says that a decider was reached that was not before, so that
+	// pods that waited for one, or for one that understands them, may try.
+	DecidersChanged struct{}
+
 	// Decided is the outcome of a Batch. Exactly one of Response and Err is set.
 	Decided struct {
 		Batch uint64
@@ -62,6 +66,7 @@ func (NodeChanged) event()      {}
 func (NodeGone) event()         {}
 func (NamespaceChanged) event() {}
 func (NamespaceGone) event()    {}
+func (DecidersChanged) event()  {}
 func (Decided) event()          {}
 func (BindDone) event()         {}
 func (ReadDone) event()         {}
@@ -119,8 +124,8 @@ type Batch struct {
 	Fallback int
 	// Request is complete: pods, inline snapshot, seed. It must not be changed.
 	Request *berthv1.DecideRequest
-	// Attempts has, for each pod of the request, which attempt this is, from 1.
-	Attempts []int
+	// Asked is when the batch was handed out.
+	Asked time.Time
 }
 
 // A Bind asks for a Binding with the pod's UID as precondition. Its outcome is a
@@ -128,6 +133,10 @@ type Batch struct {
 type Bind struct {
 	Pod  *corev1.Pod
 	Node string
+	// Attempt is which attempt to schedule the pod this is, from 1.
+	Attempt int
+	// Asked is when the batch that decided it was handed out.
+	Asked time.Time
 }
 
 // A Read asks for a quorum read of a pod. Its outcome is a ReadDone; a pod of

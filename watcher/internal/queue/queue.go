@@ -74,6 +74,7 @@ type Entry struct {
 	Attempts int
 
 	state    State
+	order    uint64    // breaks ties of Entered: first come, first served
 	failures int       // in a row, for the backoff
 	until    time.Time // Backoff: its end; Waiting: the backoff's end
 	net      time.Time // Waiting: when MaxWait is over
@@ -93,6 +94,7 @@ type Queue struct {
 	backoff ordered
 	waiting ordered
 	counts  [states]int
+	entered uint64
 	netted  int
 }
 
@@ -102,10 +104,10 @@ func New() *Queue {
 		entries: map[types.UID]*Entry{},
 		active:  map[Group]*ordered{},
 		backoff: ordered{compare: func(a, b *Entry) int {
-			return cmp.Or(a.until.Compare(b.until), -cmp.Compare(a.Priority, b.Priority), cmp.Compare(a.UID, b.UID))
+			return cmp.Or(a.until.Compare(b.until), -cmp.Compare(a.Priority, b.Priority), cmp.Compare(a.order, b.order))
 		}},
 		waiting: ordered{compare: func(a, b *Entry) int {
-			return cmp.Or(a.net.Compare(b.net), cmp.Compare(a.UID, b.UID))
+			return cmp.Or(a.net.Compare(b.net), cmp.Compare(a.order, b.order))
 		}},
 	}
 }
@@ -124,8 +126,9 @@ func (q *Queue) Add(now time.Time, uid types.UID, group Group, priority int32) {
 	if q.entries[uid] != nil {
 		panic("queue: pod added twice: " + string(uid))
 	}
-	e := &Entry{UID: uid, Group: group, Priority: priority, Entered: now}
+	e := &Entry{UID: uid, Group: group, Priority: priority}
 	q.entries[uid] = e
+	q.enter(now, e)
 	q.push(e, Active)
 }
 
@@ -253,7 +256,13 @@ func (q *Queue) punish(now time.Time, e *Entry) {
 	}
 	e.failures++
 	e.until = now.Add(d)
-	e.Entered = now
+	q.enter(now, e)
+}
+
+// enter puts an entry behind those that are there.
+func (q *Queue) enter(now time.Time, e *Entry) {
+	q.entered++
+	e.Entered, e.order = now, q.entered
 }
 
 func (q *Queue) out(uid types.UID) *Entry {
@@ -299,9 +308,9 @@ func (q *Queue) take(e *Entry) {
 	}
 }
 
-// byPriority is kube-scheduler's PrioritySort, made total by the uid.
+// byPriority is kube-scheduler's PrioritySort, made total.
 func byPriority(a, b *Entry) int {
-	return cmp.Or(-cmp.Compare(a.Priority, b.Priority), a.Entered.Compare(b.Entered), cmp.Compare(a.UID, b.UID))
+	return cmp.Or(-cmp.Compare(a.Priority, b.Priority), a.Entered.Compare(b.Entered), cmp.Compare(a.order, b.order))
 }
 
 // ordered is a heap of entries that know their place in it.

@@ -1,0 +1,769 @@
+// Package driver is the rules of the game between the queue, the ledger, the
+// deciders and the API server: a state machine after etcd's raft.
+//
+// Step tells it what happened, Ready returns what to do next. It does no IO, has
+// no clock and never blocks, so every ordering of events can be written down,
+// replayed and read: see testdata.
+//
+// # Where a pod is
+//
+// A pod without a node is in exactly one phase, a pod with a node is in the
+// ledger alone:
+//
+//	                 Ready.Decide            committed             2xx             the watch shows it
+//	PodChanged ─► queued ─────► deciding ───────────► binding ─────────► bound ───────────────────► placed
+//	                ▲              │                    │   ▲              │
+//	                │ rejected,    │     409 or unknown │   │              │ PodGone: forgotten
+//	                ├──refused,────┘                    ▼   │              ▼
+//	                │ stale                          reading│            (gone)
+//	                └──────── forgotten: the read found it without a node
+//
+// From binding on the ledger holds the pod's room: it is assumed. It stays
+// assumed until the API server has said what became of the Binding; nothing is
+// forgotten because time passed.
+package driver
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	berthv1 "github.com/berth-scheduler/berth/proto/berth/v1"
+	"github.com/berth-scheduler/berth/watcher/encode"
+	"github.com/berth-scheduler/berth/watcher/internal/cluster"
+	"github.com/berth-scheduler/berth/watcher/internal/guard"
+	"github.com/berth-scheduler/berth/watcher/internal/queue"
+)
+
+const (
+	// refusalsPerDecider is after how many refused answers in a row a pod goes to
+	// the next decider.
+	refusalsPerDecider = 3
+	// The pause after a batch that no decider answered doubles between these.
+	minPause, maxPause = 100 * time.Millisecond, 5 * time.Second
+	// silentFailures is how many batches in a row may go unanswered before their
+	// pods are told: a decider that restarts is not worth a condition.
+	silentFailures = 3
+	// readRetry is the pause after a failed read.
+	readRetry = time.Second
+)
+
+// ErrNoDecider is what Decided.Err wraps if no decider could be asked. The pods
+// are not at fault and wait without a backoff of their own.
+var ErrNoDecider = errors.New("no decider reachable")
+
+// Config is what a Driver needs to know. Every field is required.
+type Config struct {
+	// Deciders has an entry for each scheduler name that is ours: how many deciders,
+	// fallbacks included, may be asked for its pods.
+	Deciders map[string]int
+	// Epoch names this incarnation of the watcher in snapshots.
+	Epoch string
+	// Seed starts the sequence of the batches' seeds.
+	Seed uint64
+	// MaxBatch is the most pods in one batch.
+	MaxBatch int
+	// MaxBinding is how many bindings may be under way before no more batches are
+	// handed out.
+	MaxBinding int
+}
+
+// Driver is the state machine. Use New. One caller at a time.
+type Driver struct {
+	config Config
+	now    time.Time
+	queue  *queue.Queue
+	ledger *cluster.Ledger
+	// pods are ours and have no node that the watch has shown. Each has an entry in
+	// the queue, which is out unless the pod's phase is queued.
+	pods   map[types.UID]*pod
+	keys   map[types.NamespacedName]types.UID
+	gated  map[types.UID]bool
+	unread map[types.UID]*pod // in phase reading, between two reads
+	seed   uint64
+
+	batch    *Batch // outstanding, nil if none
+	batches  uint64
+	pauses   map[string]*pause // by scheduler name
+	binding  int               // pods in binding or reading
+	ready    Ready
+	refusals map[Refusal]int
+	stale    int
+}
+
+// pod is a pod of ours without a node that the watch has shown.
+type pod struct {
+	object *corev1.Pod
+	record *berthv1.Pod
+	phase  phase
+	// sent is the record that the outstanding batch has of it.
+	sent *berthv1.Pod
+	// withdrawn pods were gated or deleted while a decision was in flight.
+	withdrawn bool
+	refusals  int       // answers refused in a row
+	reported  bool      // Scheduled has been reported
+	why       string    // reading: what the bind said
+	retry     time.Time // reading: when to read again, if in unread
+}
+
+type phase int
+
+const (
+	queued phase = iota
+	deciding
+	binding
+	bound
+	reading
+)
+
+func (p phase) String() string {
+	return [...]string{"queued", "deciding", "binding", "bound", "reading"}[p]
+}
+
+// pause keeps a scheduler name's pods from being handed out.
+type pause struct {
+	until    time.Time
+	failures int // in a row
+}
+
+// Refusal is one kind of answer that the guard did not accept.
+type Refusal struct {
+	Decider string
+	// Reason is one word, such as "resources" or "unknown-node".
+	Reason string
+}
+
+// New returns a driver that knows of nothing yet.
+func New(config Config) *Driver {
+	return &Driver{
+		config:   config,
+		queue:    queue.New(),
+		ledger:   cluster.New(config.Epoch),
+		pods:     map[types.UID]*pod{},
+		keys:     map[types.NamespacedName]types.UID{},
+		gated:    map[types.UID]bool{},
+		unread:   map[types.UID]*pod{},
+		seed:     config.Seed,
+		pauses:   map[string]*pause{},
+		refusals: map[Refusal]int{},
+	}
+}
+
+// Step tells the driver that ev happened, and that it is now. A nil event only
+// tells the time. It never blocks and does no IO.
+func (d *Driver) Step(now time.Time, ev Event) {
+	if now.After(d.now) {
+		d.now = now // a clock that goes back stands still
+	}
+	switch ev := ev.(type) {
+	case nil:
+	case PodChanged:
+		d.podChanged(ev.Pod)
+	case PodGone:
+		d.podGone(ev.Pod)
+	case NodeChanged:
+		if d.ledger.SetNode(ev.Node) {
+			d.queue.WakeAll(d.now)
+		}
+	case NodeGone:
+		d.ledger.RemoveNode(ev.Node.Name)
+	case NamespaceChanged:
+		d.ledger.SetNamespace(ev.Namespace)
+	case NamespaceGone:
+		d.ledger.RemoveNamespace(ev.Namespace.Name)
+	case DecidersChanged:
+		d.pauses = map[string]*pause{}
+		d.queue.WakeAll(d.now)
+	case Decided:
+		d.decided(ev)
+	case BindDone:
+		d.bindDone(ev)
+	case ReadDone:
+		d.readDone(ev)
+	default:
+		panic(fmt.Sprintf("driver: unknown event %T", ev))
+	}
+	d.queue.Expire(d.now)
+	d.retryReads()
+}
+
+// Ready returns work that was not handed out yet. The caller carries it out and
+// reports each outcome with Step.
+func (d *Driver) Ready() Ready {
+	d.nextBatch()
+	r := d.ready
+	d.ready = Ready{}
+	r.Wake = d.wake()
+	return r
+}
+
+// Stats is the driver's state in numbers.
+type Stats struct {
+	// Active, Backoff, Unschedulable and Gated count waiting pods.
+	Active, Backoff, Unschedulable, Gated int
+	// Deciding, Binding and Assumed count pods that are under way: Binding are those
+	// whose binding is not settled, Assumed holds those and the ones that are bound
+	// and were not yet seen by the watch.
+	Deciding, Binding, Assumed int
+	// Nodes and Placed count what the ledger knows.
+	Nodes, Placed int
+	// Netted counts pods tried again because nothing woke them for too long.
+	Netted int
+	// Stale counts decisions that were not committed because the cluster had moved
+	// on; they were asked again.
+	Stale int
+	// Refusals counts decisions that the guard did not accept.
+	Refusals map[Refusal]int
+}
+
+// Stats returns the driver's state in numbers.
+func (d *Driver) Stats() Stats {
+	s := Stats{
+		Active:        d.queue.Len(queue.Active),
+		Backoff:       d.queue.Len(queue.Backoff),
+		Unschedulable: d.queue.Len(queue.Waiting),
+		Gated:         len(d.gated),
+		Binding:       d.binding,
+		Assumed:       d.ledger.Assumed(),
+		Nodes:         d.ledger.Nodes(),
+		Placed:        d.ledger.Placed(),
+		Netted:        d.queue.Netted(),
+		Stale:         d.stale,
+		Refusals:      maps.Clone(d.refusals),
+	}
+	if d.batch != nil {
+		s.Deciding = len(d.batch.Request.GetPods())
+	}
+	return s
+}
+
+// Settled says that no binding is under way: the process may stop.
+func (d *Driver) Settled() bool { return d.binding == 0 }
+
+func (d *Driver) podChanged(object *corev1.Pod) {
+	key := types.NamespacedName{Namespace: object.Namespace, Name: object.Name}
+	if uid, ok := d.keys[key]; ok && uid != object.UID {
+		d.gone(key, uid) // deleted and created again under its old name
+	}
+	if object.Spec.NodeName != "" {
+		d.keys[key] = object.UID
+		d.place(object)
+		return
+	}
+	if _, assumed, holds := d.ledger.Holds(object.UID); holds && !assumed {
+		return // older than what a read has told: pods do not lose their node
+	}
+	if _, ours := d.config.Deciders[object.Spec.SchedulerName]; !ours {
+		return
+	}
+	d.keys[key] = object.UID
+
+	p := d.pods[object.UID]
+	eligible := object.DeletionTimestamp == nil && len(object.Spec.SchedulingGates) == 0
+	delete(d.gated, object.UID)
+	if !eligible {
+		if object.DeletionTimestamp == nil {
+			d.gated[object.UID] = true
+		}
+		switch {
+		case p == nil:
+		case p.phase == queued:
+			d.leave(object.UID)
+		default:
+			p.object, p.withdrawn = object, true
+		}
+		return
+	}
+
+	record := encode.Pod(object)
+	if p == nil {
+		d.pods[object.UID] = &pod{object: object, record: record}
+		d.enqueue(object)
+		return
+	}
+	changed := !proto.Equal(p.record, record)
+	p.object, p.withdrawn = object, false
+	if changed {
+		p.record = record
+		if p.phase == queued {
+			d.queue.Remove(object.UID)
+			d.enqueue(object)
+		}
+	}
+}
+
+func (d *Driver) enqueue(object *corev1.Pod) {
+	var priority int32
+	if object.Spec.Priority != nil {
+		priority = *object.Spec.Priority
+	}
+	d.queue.Add(d.now, object.UID, queue.Group{SchedulerName: object.Spec.SchedulerName}, priority)
+}
+
+// place records a pod that has a node, whoever bound it.
+func (d *Driver) place(object *corev1.Pod) {
+	node, assumed, _ := d.ledger.Holds(object.UID)
+	if assumed && node == object.Spec.NodeName {
+		d.reportScheduled(d.pods[object.UID], node)
+	}
+	delete(d.gated, object.UID)
+	d.leave(object.UID)
+	room := d.ledger.RoomVersion()
+	d.ledger.Place(object)
+	if d.ledger.RoomVersion() != room {
+		d.queue.WakeAll(d.now)
+	}
+}
+
+func (d *Driver) podGone(object *corev1.Pod) {
+	d.gone(types.NamespacedName{Namespace: object.Namespace, Name: object.Name}, object.UID)
+}
+
+// gone removes a pod that does not exist any more from wherever it is.
+func (d *Driver) gone(key types.NamespacedName, uid types.UID) {
+	if d.keys[key] == uid {
+		delete(d.keys, key)
+	}
+	delete(d.gated, uid)
+	d.leave(uid)
+	if d.ledger.Remove(uid) {
+		d.queue.WakeAll(d.now)
+	}
+}
+
+// leave takes a pod out of queue and phases; the ledger is not touched.
+func (d *Driver) leave(uid types.UID) {
+	p := d.pods[uid]
+	if p == nil {
+		return
+	}
+	d.queue.Remove(uid)
+	d.setPhase(p, queued)
+	delete(d.pods, uid)
+}
+
+// setPhase is the one function that changes a pod's phase.
+func (d *Driver) setPhase(p *pod, to phase) {
+	unsettled := func(ph phase) int {
+		if ph == binding || ph == reading {
+			return 1
+		}
+		return 0
+	}
+	d.binding += unsettled(to) - unsettled(p.phase)
+	p.phase = to
+	delete(d.unread, p.object.UID)
+}
+
+// nextBatch puts the next batch into Ready if one may be handed out.
+func (d *Driver) nextBatch() {
+	if d.batch != nil || d.binding >= d.config.MaxBinding {
+		return
+	}
+	entries := d.queue.Pop(d.config.MaxBatch, func(g queue.Group) bool {
+		p := d.pauses[g.SchedulerName]
+		return p == nil || !p.until.After(d.now)
+	})
+	if len(entries) == 0 {
+		return
+	}
+	d.batches++
+	d.seed++
+	request := &berthv1.DecideRequest{
+		State: &berthv1.DecideRequest_Snapshot{Snapshot: d.ledger.Snapshot()},
+		Pods:  make([]*berthv1.Pod, 0, len(entries)),
+		Seed:  scramble(d.seed),
+	}
+	d.batch = &Batch{
+		ID:            d.batches,
+		SchedulerName: entries[0].Group.SchedulerName,
+		Fallback:      entries[0].Group.Fallback,
+		Request:       request,
+		Asked:         d.now,
+	}
+	for _, e := range entries {
+		p := d.pods[e.UID]
+		d.setPhase(p, deciding)
+		p.sent = p.record
+		record := p.record
+		if d.ledger.Repelled(p.object) {
+			record = proto.CloneOf(record)
+			record.Constraints = append(record.Constraints, berthv1.ConstraintExistingAntiAffinity)
+			slices.Sort(record.Constraints)
+		}
+		request.Pods = append(request.Pods, record)
+	}
+	d.ready.Decide = d.batch
+}
+
+// scramble is splitmix64's output function: neighbouring seeds become unrelated.
+func scramble(x uint64) uint64 {
+	x *= 0x9e3779b97f4a7c15
+	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
+	x = (x ^ x>>27) * 0x94d049bb133111eb
+	return x ^ x>>31
+}
+
+// decided commits the results of a batch in order.
+func (d *Driver) decided(ev Decided) {
+	b := d.batch
+	if b == nil || ev.Batch != b.ID {
+		return // nothing is outstanding under that name
+	}
+	d.batch = nil
+	pods := b.Request.GetPods()
+	if ev.Err == nil && !answers(ev.Response, pods) {
+		ev.Err = fmt.Errorf("decider %s did not answer pod by pod: %d decisions for %d pods, or in another order",
+			ev.Decider, len(ev.Response.GetDecisions()), len(pods))
+		d.refusals[Refusal{ev.Decider, "malformed"}]++
+	}
+	if ev.Err != nil {
+		d.undecided(b, ev.Err)
+		return
+	}
+
+	c := &commit{batch: b, decider: ev.Decider, dirty: map[string]bool{}}
+	undecided := 0
+	for i, decision := range ev.Response.GetDecisions() {
+		p := d.pods[types.UID(pods[i].GetUid())]
+		switch {
+		case p == nil || p.phase != deciding:
+			c.skip(decision) // it went away, or somebody else bound it
+		case p.withdrawn:
+			c.skip(decision)
+			d.leave(p.object.UID)
+		case p.sent != p.record:
+			c.skip(decision)
+			d.again(p) // it is not the pod that was decided about
+		case !decides(decision):
+			undecided++
+			d.again(p)
+		default:
+			d.commit(c, p, decision)
+		}
+	}
+	if undecided == len(pods) {
+		d.pause(b.SchedulerName) // not at once: nothing would be different
+	} else {
+		delete(d.pauses, b.SchedulerName)
+	}
+}
+
+// decides is false for NOT_DECIDED and for what only a newer decider may say.
+func decides(decision *berthv1.Decision) bool {
+	switch decision.GetOutcome() {
+	case berthv1.Outcome_OUTCOME_PLACED, berthv1.Outcome_OUTCOME_REJECTED,
+		berthv1.Outcome_OUTCOME_UNSUPPORTED, berthv1.Outcome_OUTCOME_INVALID:
+		return true
+	}
+	return false
+}
+
+// answers says whether a response has one decision per pod, in order.
+func answers(r *berthv1.DecideResponse, pods []*berthv1.Pod) bool {
+	return slices.EqualFunc(r.GetDecisions(), pods, func(d *berthv1.Decision, p *berthv1.Pod) bool {
+		return d.GetPodUid() == p.GetUid()
+	})
+}
+
+// undecided takes back a batch that nobody answered.
+func (d *Driver) undecided(b *Batch, err error) {
+	lost := errors.Is(err, ErrNoDecider)
+	failures := 0
+	if lost {
+		failures = d.pause(b.SchedulerName)
+	}
+	for _, record := range b.Request.GetPods() {
+		p := d.pods[types.UID(record.GetUid())]
+		if p == nil || p.phase != deciding {
+			continue
+		}
+		if p.withdrawn {
+			d.leave(p.object.UID)
+			continue
+		}
+		if !lost || failures == silentFailures {
+			d.reportFailed(p, corev1.PodReasonSchedulerError, err.Error())
+		}
+		if lost {
+			d.again(p)
+		} else {
+			d.fail(p)
+		}
+	}
+}
+
+// pause keeps the scheduler name's pods back for a while, longer each time in a
+// row, and returns how many times that were.
+func (d *Driver) pause(schedulerName string) int {
+	p := d.pauses[schedulerName]
+	if p == nil {
+		p = &pause{}
+		d.pauses[schedulerName] = p
+	}
+	length := maxPause
+	if p.failures < 6 { // 100 ms << 6 is past the maximum
+		length = min(minPause<<p.failures, maxPause)
+	}
+	p.failures++
+	p.until = d.now.Add(length)
+	return p.failures
+}
+
+// commit is the state of committing one batch.
+type commit struct {
+	batch   *Batch
+	decider string
+	// dirty are the nodes on which an earlier pod of the batch was placed that is
+	// not there after all: what was decided for them, or against the lack of room on
+	// them, was decided on a state that never came to be.
+	dirty map[string]bool
+}
+
+// skip notes that a decision is not committed as decided.
+func (c *commit) skip(decision *berthv1.Decision) {
+	if decision.GetOutcome() == berthv1.Outcome_OUTCOME_PLACED && len(decision.GetCandidates()) > 0 {
+		c.dirty[decision.GetCandidates()[0].GetNodeName()] = true
+	}
+}
+
+// commit carries one decision out.
+func (d *Driver) commit(c *commit, p *pod, decision *berthv1.Decision) {
+	switch decision.GetOutcome() {
+	case berthv1.Outcome_OUTCOME_PLACED:
+		d.commitPlaced(c, p, decision)
+
+	case berthv1.Outcome_OUTCOME_REJECTED:
+		if len(c.dirty) > 0 {
+			d.stale++
+			d.again(p)
+			return
+		}
+		p.refusals = 0
+		d.reportFailed(p, corev1.PodReasonUnschedulable, decision.GetRejection().GetMessage())
+		d.reject(c, p)
+
+	case berthv1.Outcome_OUTCOME_UNSUPPORTED:
+		if d.nextDecider(p) {
+			d.again(p)
+			return
+		}
+		d.reportFailed(p, corev1.PodReasonSchedulerError, fmt.Sprintf("no decider of %q understands the constraint %s; %s does not",
+			p.object.Spec.SchedulerName, decision.GetRefusal().GetConstraint(), c.decider))
+		d.reject(c, p)
+
+	case berthv1.Outcome_OUTCOME_INVALID:
+		d.reportFailed(p, corev1.PodReasonSchedulerError, fmt.Sprintf("decider %s cannot read the pod: %s: %s",
+			c.decider, decision.GetRefusal().GetField(), decision.GetRefusal().GetMessage()))
+		d.reject(c, p)
+	}
+}
+
+// commitPlaced checks a placement against the ledger as it is now and, if it
+// holds, promises the room and asks for the binding.
+func (d *Driver) commitPlaced(c *commit, p *pod, decision *berthv1.Decision) {
+	if len(decision.GetCandidates()) == 0 {
+		d.refuse(c, p, decision, "malformed", "it placed the pod without naming a node")
+		return
+	}
+	candidate := decision.GetCandidates()[0]
+	name := candidate.GetNodeName()
+	node, usage := d.ledger.Node(name)
+	sent := sentNode(c.batch, name)
+	switch {
+	case sent == nil:
+		d.refuse(c, p, decision, "unknown-node", fmt.Sprintf("node %q was not among those it was sent", name))
+		return
+	case candidate.GetNodeUid() != sent.GetUid():
+		d.refuse(c, p, decision, "unknown-node", fmt.Sprintf("node %q has uid %q, not %q", name, sent.GetUid(), candidate.GetNodeUid()))
+		return
+	case node == nil, string(node.UID) != sent.GetUid(),
+		d.ledger.NodeVersion(name) > c.batch.Request.GetSnapshot().GetVersion(),
+		c.dirty[name]:
+		// The node changed, went away, or does not hold what the decider thought it
+		// would: the decider is not at fault.
+		c.skip(decision)
+		d.stale++
+		d.again(p)
+		return
+	}
+	if refusal := guard.Check(p.object, node, *usage); refusal != nil {
+		d.refuse(c, p, decision, refusal.Reason, refusal.Message)
+		return
+	}
+	p.refusals = 0
+	d.setPhase(p, binding)
+	d.ledger.Assume(p.object, name)
+	d.ready.Bind = append(d.ready.Bind, Bind{
+		Pod: p.object, Node: name, Attempt: d.queue.Get(p.object.UID).Attempts, Asked: c.batch.Asked,
+	})
+}
+
+// sentNode finds a node in the batch's snapshot, whose nodes are in name order.
+func sentNode(b *Batch, name string) *berthv1.Node {
+	nodes := b.Request.GetSnapshot().GetNodes()
+	i, ok := slices.BinarySearchFunc(nodes, name, func(n *berthv1.Node, name string) int { return cmp.Compare(n.GetName(), name) })
+	if !ok {
+		return nil
+	}
+	return nodes[i]
+}
+
+// refuse turns down an answer that must not be carried out. The decider is
+// counted by name; the pod backs off, and goes to the next decider after
+// refusalsPerDecider of them.
+func (d *Driver) refuse(c *commit, p *pod, decision *berthv1.Decision, reason, message string) {
+	c.skip(decision)
+	d.refusals[Refusal{c.decider, reason}]++
+	d.reportFailed(p, corev1.PodReasonSchedulerError, fmt.Sprintf("refused the answer of decider %s: %s", c.decider, message))
+	p.refusals++
+	if p.refusals >= refusalsPerDecider {
+		d.nextDecider(p)
+		p.refusals = 0
+	}
+	d.fail(p)
+}
+
+// nextDecider moves a pod to its scheduler name's next decider and reports
+// whether there is one that it has not come from: false after the last, when it
+// starts again with the first.
+func (d *Driver) nextDecider(p *pod) bool {
+	e := d.queue.Get(p.object.UID)
+	g := e.Group
+	g.Fallback = (g.Fallback + 1) % max(d.config.Deciders[g.SchedulerName], 1)
+	d.queue.Regroup(e.UID, g)
+	return g.Fallback != 0
+}
+
+// again, fail and reject put a pod whose decision has come back to the queue: to
+// be asked again at once, after its backoff, or when something has changed.
+func (d *Driver) again(p *pod) {
+	d.setPhase(p, queued)
+	d.queue.Return(p.object.UID)
+}
+
+func (d *Driver) fail(p *pod) {
+	d.setPhase(p, queued)
+	d.queue.Fail(d.now, p.object.UID)
+}
+
+func (d *Driver) reject(c *commit, p *pod) {
+	d.setPhase(p, queued)
+	d.queue.Reject(d.now, p.object.UID)
+	if d.ledger.RoomVersion() > c.batch.Request.GetSnapshot().GetVersion() {
+		d.queue.Wake(d.now, p.object.UID) // room was made while the decision was in flight
+	}
+}
+
+func (d *Driver) bindDone(ev BindDone) {
+	p := d.pods[ev.UID]
+	if p == nil || p.phase != binding {
+		return // the watch was faster, or the pod is gone
+	}
+	switch ev.Outcome {
+	case BindOK:
+		d.setPhase(p, bound)
+		node, _, _ := d.ledger.Holds(ev.UID)
+		d.reportScheduled(p, node)
+	case BindGone:
+		d.podGone(p.object)
+	case BindConflict, BindUnknown:
+		d.setPhase(p, reading)
+		p.why = ev.Message
+		d.read(p)
+	case BindRefused:
+		d.unbound(p, "the API server refused the binding: "+ev.Message)
+	case BindNotSent:
+		d.forget(p)
+		d.again(p)
+	default:
+		panic("driver: unknown bind outcome " + ev.Outcome.String())
+	}
+}
+
+func (d *Driver) readDone(ev ReadDone) {
+	p := d.pods[ev.UID]
+	if p == nil || p.phase != reading {
+		return
+	}
+	switch {
+	case ev.Err != nil:
+		p.retry = d.now.Add(readRetry)
+		d.unread[ev.UID] = p
+	case ev.Pod == nil || ev.Pod.UID != ev.UID:
+		d.podGone(p.object)
+	case ev.Pod.Spec.NodeName != "":
+		d.place(ev.Pod)
+	default:
+		p.object = ev.Pod
+		p.withdrawn = ev.Pod.DeletionTimestamp != nil || len(ev.Pod.Spec.SchedulingGates) > 0
+		d.unbound(p, "the binding failed: "+p.why)
+	}
+}
+
+// unbound takes back the promise to a pod that certainly has no node, and lets
+// it back off.
+func (d *Driver) unbound(p *pod, message string) {
+	d.forget(p)
+	if p.withdrawn {
+		d.leave(p.object.UID)
+		return
+	}
+	d.reportFailed(p, corev1.PodReasonSchedulerError, message)
+	d.fail(p)
+}
+
+// forget takes a promise back. What waits for room may try.
+func (d *Driver) forget(p *pod) {
+	d.ledger.Forget(p.object.UID)
+	d.queue.WakeAll(d.now)
+}
+
+func (d *Driver) read(p *pod) {
+	d.ready.Read = append(d.ready.Read, Read{Namespace: p.object.Namespace, Name: p.object.Name, UID: p.object.UID})
+}
+
+// retryReads hands out again the reads that failed and have waited.
+func (d *Driver) retryReads() {
+	for _, uid := range slices.Sorted(maps.Keys(d.unread)) {
+		if p := d.unread[uid]; !p.retry.After(d.now) {
+			delete(d.unread, uid)
+			d.read(p)
+		}
+	}
+}
+
+// wake is when Step has something to do even if nothing happens.
+func (d *Driver) wake() time.Time {
+	next := d.queue.Next()
+	consider := func(t time.Time) {
+		if t.After(d.now) && (next.IsZero() || t.Before(next)) {
+			next = t
+		}
+	}
+	for _, p := range d.pauses {
+		consider(p.until)
+	}
+	for _, p := range d.unread {
+		consider(p.retry)
+	}
+	return next
+}
+
+func (d *Driver) reportScheduled(p *pod, node string) {
+	if !p.reported {
+		p.reported = true
+		d.ready.Report = append(d.ready.Report, Report{Kind: Scheduled, Pod: p.object, Node: node})
+	}
+}
+
+func (d *Driver) reportFailed(p *pod, reason, message string) {
+	d.ready.Report = append(d.ready.Report, Report{Kind: FailedScheduling, Pod: p.object, Reason: reason, Message: message})
+}

@@ -1,0 +1,290 @@
+package driver
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/datadriven"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	berthv1 "github.com/berth-scheduler/berth/proto/berth/v1"
+	"github.com/berth-scheduler/berth/watcher/internal/queue"
+)
+
+// TestStories plays the orderings in testdata. Each file is one driver; its
+// commands are
+//
+//	step [after=DURATION]   events, one a line, then everything Ready says and
+//	                        where every pod is
+//
+// and the events
+//
+//	node NAME [cpu=N] [pods=N] [uid=U] [cordoned]
+//	node-gone NAME
+//	pod NAME [cpu=N] [priority=N] [on=NODE] [uid=U] [label=V] [gated] [deleting]
+//	pod-gone NAME [uid=U]
+//	decided #BATCH POD->NODE[/UID] | POD:OUTCOME[:TEXT] …
+//	lost #BATCH          no decider was reachable
+//	failed #BATCH TEXT   the decider could not answer
+//	bind POD OUTCOME [TEXT]
+//	read POD on=NODE | unbound | none | error
+//	deciders-changed
+//
+// Rewrite the expectations with -rewrite and read the difference.
+func TestStories(t *testing.T) {
+	datadriven.Walk(t, "testdata", func(t *testing.T, path string) {
+		s := &story{now: start, pods: map[string]*corev1.Pod{}}
+		s.driver = New(Config{Deciders: map[string]int{"berth": 2}, Epoch: "e1", Seed: 7, MaxBatch: 10, MaxBinding: 10})
+		datadriven.RunTest(t, path, func(t *testing.T, td *datadriven.TestData) string {
+			if td.Cmd != "step" {
+				td.Fatalf(t, "unknown command %q", td.Cmd)
+			}
+			if td.HasArg("after") {
+				var after string
+				td.ScanArgs(t, "after", &after)
+				d, err := time.ParseDuration(after)
+				if err != nil {
+					td.Fatalf(t, "%v", err)
+				}
+				s.now = s.now.Add(d)
+			}
+			lines := strings.Split(strings.TrimSpace(td.Input), "\n")
+			if td.Input == "" {
+				s.driver.Step(s.now, nil)
+				lines = nil
+			}
+			for _, line := range lines {
+				ev, err := s.parse(line)
+				if err != nil {
+					td.Fatalf(t, "%s: %v", line, err)
+				}
+				s.driver.Step(s.now, ev)
+			}
+			return s.print()
+		})
+	})
+}
+
+var start = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+
+// story is a driver with what its text needs to be short: pods by name.
+type story struct {
+	now     time.Time
+	driver  *Driver
+	pods    map[string]*corev1.Pod // by name, as last given
+	batches []*Batch
+}
+
+// parse reads one event.
+func (s *story) parse(line string) (Event, error) {
+	words := strings.Fields(line)
+	args, rest := map[string]string{}, []string{}
+	for _, w := range words[1:] {
+		if k, v, ok := strings.Cut(w, "="); ok {
+			args[k] = v
+		} else {
+			rest = append(rest, w)
+		}
+	}
+	has := func(w string) bool { return slices.Contains(rest, w) }
+	switch words[0] {
+	case "node":
+		n := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: rest[0], UID: types.UID(or(args["uid"], rest[0]+"-uid"))}}
+		n.Spec.Unschedulable = has("cordoned")
+		n.Status.Allocatable = corev1.ResourceList{
+			corev1.ResourceCPU:  resource.MustParse(or(args["cpu"], "4")),
+			corev1.ResourcePods: resource.MustParse(or(args["pods"], "110")),
+		}
+		return NodeChanged{n}, nil
+	case "node-gone":
+		return NodeGone{&corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: rest[0]}}}, nil
+	case "pod":
+		p := newPod(rest[0], or(args["uid"], rest[0]+"-uid"), or(args["cpu"], "1"))
+		p.Spec.NodeName = args["on"]
+		if v, ok := args["priority"]; ok {
+			var n int32
+			fmt.Sscan(v, &n)
+			p.Spec.Priority = &n
+		}
+		if v, ok := args["label"]; ok {
+			p.Labels = map[string]string{"label": v}
+		}
+		if has("gated") {
+			p.Spec.SchedulingGates = []corev1.PodSchedulingGate{{Name: "gate"}}
+		}
+		if has("deleting") {
+			p.DeletionTimestamp = &metav1.Time{Time: s.now}
+		}
+		s.pods[p.Name] = p
+		return PodChanged{p}, nil
+	case "pod-gone":
+		return PodGone{newPod(rest[0], or(args["uid"], string(s.pods[rest[0]].UID)), "1")}, nil
+	case "deciders-changed":
+		return DecidersChanged{}, nil
+	case "lost":
+		return Decided{Batch: batchID(rest[0]), Err: fmt.Errorf("%w: a: connection refused", ErrNoDecider)}, nil
+	case "failed":
+		return Decided{Batch: batchID(rest[0]), Decider: "d", Err: errors.New(strings.Join(rest[1:], " "))}, nil
+	case "decided":
+		r := &berthv1.DecideResponse{}
+		for _, w := range rest[1:] {
+			r.Decisions = append(r.Decisions, s.decision(w))
+		}
+		return Decided{Batch: batchID(rest[0]), Decider: "d", Response: r}, nil
+	case "bind":
+		for o := BindUnknown; o <= BindNotSent; o++ {
+			if o.String() == rest[1] {
+				return BindDone{UID: s.pods[rest[0]].UID, Outcome: o, Message: strings.Join(rest[2:], " ")}, nil
+			}
+		}
+	case "read":
+		p := s.pods[rest[0]].DeepCopy()
+		p.Spec.NodeName = args["on"]
+		switch {
+		case has("none"):
+			return ReadDone{UID: p.UID}, nil
+		case has("error"):
+			return ReadDone{UID: p.UID, Err: errors.New("timeout")}, nil
+		case has("unbound"), args["on"] != "":
+			return ReadDone{UID: p.UID, Pod: p}, nil
+		}
+	}
+	return nil, errors.New("not an event")
+}
+
+func newPod(name, uid, cpu string) *corev1.Pod {
+	p := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: name, UID: types.UID(uid)}}
+	p.Spec.SchedulerName = "berth"
+	p.Spec.Containers = []corev1.Container{{Name: "c", Resources: corev1.ResourceRequirements{
+		Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse(cpu)}}}}
+	return p
+}
+
+func (s *story) decision(w string) *berthv1.Decision {
+	if name, node, ok := strings.Cut(w, "->"); ok {
+		node, uid, _ := strings.Cut(node, "/")
+		return &berthv1.Decision{PodUid: string(s.pods[name].UID), Outcome: berthv1.Outcome_OUTCOME_PLACED,
+			Candidates: []*berthv1.Candidate{{NodeName: node, NodeUid: or(uid, node+"-uid")}}}
+	}
+	name, outcome, _ := strings.Cut(w, ":")
+	outcome, text, _ := strings.Cut(outcome, ":")
+	d := &berthv1.Decision{PodUid: string(s.pods[name].UID), Outcome: berthv1.Outcome(berthv1.Outcome_value["OUTCOME_"+outcome])}
+	switch d.Outcome {
+	case berthv1.Outcome_OUTCOME_REJECTED:
+		d.Rejection = &berthv1.Rejection{Message: text}
+	case berthv1.Outcome_OUTCOME_UNSUPPORTED:
+		d.Refusal = &berthv1.Refusal{Constraint: text}
+	case berthv1.Outcome_OUTCOME_INVALID:
+		d.Refusal = &berthv1.Refusal{Field: text, Message: "bad"}
+	}
+	return d
+}
+
+// print says what Ready wants, and where every pod is.
+func (s *story) print() string {
+	var out strings.Builder
+	r := s.driver.Ready()
+	if b := r.Decide; b != nil {
+		fmt.Fprintf(&out, "decide #%d", b.ID)
+		if b.Fallback > 0 {
+			fmt.Fprintf(&out, " fallback=%d", b.Fallback)
+		}
+		for _, p := range b.Request.GetPods() {
+			fmt.Fprintf(&out, " %s", p.GetName())
+			if slices.Contains(p.GetConstraints(), berthv1.ConstraintExistingAntiAffinity) {
+				fmt.Fprintf(&out, "(repelled)")
+			}
+		}
+		snapshot := b.Request.GetSnapshot()
+		fmt.Fprintf(&out, " version=%d nodes=[", snapshot.GetVersion())
+		for i, n := range snapshot.GetNodes() {
+			fmt.Fprintf(&out, "%s%s", sep(i), n.GetName())
+		}
+		fmt.Fprintf(&out, "] placed=[")
+		for i, p := range snapshot.GetPlacedPods() {
+			fmt.Fprintf(&out, "%s%s@%s", sep(i), p.GetName(), p.GetNodeName())
+		}
+		fmt.Fprintf(&out, "]\n")
+	}
+	for _, b := range r.Bind {
+		fmt.Fprintf(&out, "bind %s -> %s (attempt %d)\n", b.Pod.Name, b.Node, b.Attempt)
+	}
+	for _, b := range r.Read {
+		fmt.Fprintf(&out, "read %s\n", b.Name)
+	}
+	for _, b := range r.Report {
+		if b.Kind == Scheduled {
+			fmt.Fprintf(&out, "report %s: Scheduled on %s\n", b.Pod.Name, b.Node)
+		} else {
+			fmt.Fprintf(&out, "report %s: %s: %s\n", b.Pod.Name, b.Reason, b.Message)
+		}
+	}
+	if !r.Wake.IsZero() {
+		fmt.Fprintf(&out, "wake in %v\n", r.Wake.Sub(s.now))
+	}
+	out.WriteString(s.where())
+	return out.String()
+}
+
+// where says in which one place every pod is.
+func (s *story) where() string {
+	var lines []string
+	for uid, p := range s.driver.pods {
+		e := s.driver.queue.Get(uid)
+		line := fmt.Sprintf("%s: %v", p.object.Name, p.phase)
+		if p.phase == queued {
+			line = fmt.Sprintf("%s: %v", p.object.Name, e.State())
+			if e.State() == queue.Backoff {
+				line += fmt.Sprintf(" for %v", e.Until().Sub(s.now))
+			}
+		}
+		if node, _, ok := s.driver.ledger.Holds(uid); ok {
+			line += " on " + node
+		}
+		lines = append(lines, line+"\n")
+	}
+	for name, p := range s.pods {
+		if s.driver.pods[p.UID] != nil {
+			continue
+		}
+		switch node, _, ok := s.driver.ledger.Holds(p.UID); {
+		case ok:
+			lines = append(lines, fmt.Sprintf("%s: placed on %s\n", name, node))
+		case s.driver.gated[p.UID]:
+			lines = append(lines, fmt.Sprintf("%s: gated\n", name))
+		default:
+			lines = append(lines, fmt.Sprintf("%s: gone\n", name))
+		}
+	}
+	for r, n := range s.driver.refusals {
+		lines = append(lines, fmt.Sprintf("refused: %s %s %d\n", r.Decider, r.Reason, n))
+	}
+	slices.Sort(lines)
+	return strings.Join(lines, "")
+}
+
+func sep(i int) string {
+	if i == 0 {
+		return ""
+	}
+	return " "
+}
+
+func or(s, otherwise string) string {
+	if s == "" {
+		return otherwise
+	}
+	return s
+}
+
+func batchID(w string) (id uint64) {
+	fmt.Sscanf(w, "#%d", &id)
+	return id
+}

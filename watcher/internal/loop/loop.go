@@ -1,0 +1,227 @@
+// Package loop runs the driver against the deciders and the API server: it owns
+// the clock, the goroutines and the metrics.
+//
+// One goroutine owns the driver; everything else sends it events. Before it
+// leads, the loop only follows the cluster, so that a standby knows everything
+// when its turn comes.
+package loop
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/klog/v2"
+
+	"github.com/berth-scheduler/berth/watcher/internal/driver"
+	"github.com/berth-scheduler/berth/watcher/internal/remote"
+)
+
+// Deciders answer batches. Decide is called by one goroutine at a time.
+type Deciders interface {
+	Decide(ctx context.Context, b *driver.Batch) (driver.Decided, []remote.Attempt)
+}
+
+// Cluster carries work out at the API server. Its methods are called
+// concurrently.
+type Cluster interface {
+	// Bind binds the pod and returns the outcome with the API server's message.
+	Bind(ctx context.Context, b driver.Bind) (driver.BindOutcome, string)
+	// Read reads a pod by quorum; nil if no pod of that UID exists.
+	Read(ctx context.Context, r driver.Read) (*corev1.Pod, error)
+	// Report tells a pod's owners something. It does not block.
+	Report(r driver.Report)
+	// MayBind says whether a binding may still be started.
+	MayBind(now time.Time) bool
+}
+
+// Config is what a Loop needs. Every field is required.
+type Config struct {
+	Driver   driver.Config
+	Deciders Deciders
+	Cluster  Cluster
+	Metrics  *Metrics
+	// Binders is how many bindings are sent at a time.
+	Binders int
+	// CallTimeout bounds one call to the API server.
+	CallTimeout time.Duration
+}
+
+// Loop runs a driver. Use New.
+type Loop struct {
+	config Config
+	driver *driver.Driver
+	events chan driver.Event
+	stats  atomic.Pointer[driver.Stats]
+	done   chan struct{} // closed when Run has returned
+}
+
+// New returns a loop that has not started.
+func New(config Config) *Loop {
+	l := &Loop{config: config, driver: driver.New(config.Driver), events: make(chan driver.Event, 4096), done: make(chan struct{})}
+	l.stats.Store(&driver.Stats{})
+	config.Metrics.stats = l.stats.Load
+	return l
+}
+
+// Deliver hands the loop an event and waits until it has room for it. Events of
+// one sender are taken in order. It may be called concurrently, before Run
+// too, and returns early if ctx ends.
+func (l *Loop) Deliver(ctx context.Context, ev driver.Event) {
+	select {
+	case l.events <- ev:
+	case <-ctx.Done():
+	}
+}
+
+// Stats returns the driver's state as of its last step. It may be called
+// concurrently.
+func (l *Loop) Stats() driver.Stats { return *l.stats.Load() }
+
+// Run follows the cluster. From the moment lead is closed it schedules, until
+// stop ends: then it starts no more bindings, waits until each one under way has
+// an outcome, and returns. It returns at once when ctx ends. The caller closes
+// lead after everything that this process must know before it leads was
+// delivered.
+func (l *Loop) Run(ctx, stop context.Context, lead <-chan struct{}) {
+	work := make(chan driver.Bind, l.config.Driver.MaxBinding+l.config.Driver.MaxBatch)
+	var calls sync.WaitGroup
+	for range l.config.Binders {
+		calls.Go(func() {
+			for b := range work {
+				l.send(l.bind(ctx, stop, b))
+			}
+		})
+	}
+	defer calls.Wait()
+	defer close(work)
+	defer close(l.done)
+
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	leading, stopped := false, stop.Done()
+	for {
+		var ev driver.Event
+		select {
+		case ev = <-l.events:
+		case <-timer.C:
+		case <-lead:
+			leading, lead = true, nil
+		case <-stopped:
+			stopped = nil
+		case <-ctx.Done():
+			return
+		}
+		l.driver.Step(time.Now(), ev)
+		l.drain() // what was delivered before lead was closed, above all
+		if leading {
+			r := l.driver.Ready()
+			if stop.Err() != nil {
+				l.withhold(&r)
+			}
+			l.carryOut(ctx, stop, r, work, &calls, timer)
+		}
+		stats := l.driver.Stats()
+		l.stats.Store(&stats)
+		if stop.Err() != nil && l.driver.Settled() {
+			return
+		}
+	}
+}
+
+// withhold keeps back the work that a process that is stopping must not start.
+func (l *Loop) withhold(r *driver.Ready) {
+	for _, b := range r.Bind {
+		l.driver.Step(time.Now(), driver.BindDone{UID: b.Pod.UID, Outcome: driver.BindNotSent})
+	}
+	r.Bind, r.Decide = nil, nil
+}
+
+// drain takes the events that are there, at most as many as the channel holds,
+// so that one Ready serves them all.
+func (l *Loop) drain() {
+	for range cap(l.events) {
+		select {
+		case ev := <-l.events:
+			l.driver.Step(time.Now(), ev)
+		default:
+			return
+		}
+	}
+}
+
+// send is Deliver for the outcomes of work: nothing but the loop's end excuses
+// from it.
+func (l *Loop) send(ev driver.Event) {
+	select {
+	case l.events <- ev:
+	case <-l.done:
+	}
+}
+
+// carryOut starts the work that the driver wants done.
+func (l *Loop) carryOut(ctx, stop context.Context, r driver.Ready, work chan<- driver.Bind, calls *sync.WaitGroup, timer *time.Timer) {
+	for _, b := range r.Bind {
+		work <- b // never blocks: the driver keeps to MaxBinding and MaxBatch
+	}
+	for _, read := range r.Read {
+		calls.Go(func() { l.send(l.read(ctx, read)) })
+	}
+	for _, report := range r.Report {
+		l.config.Cluster.Report(report)
+	}
+	if r.Decide != nil {
+		calls.Go(func() { l.send(l.decide(stop, r.Decide)) })
+	}
+	if !r.Wake.IsZero() {
+		timer.Reset(time.Until(r.Wake))
+	}
+}
+
+// bind sends one binding, unless this process may not any more.
+func (l *Loop) bind(ctx, stop context.Context, b driver.Bind) driver.BindDone {
+	began := time.Now()
+	if stop.Err() != nil || !l.config.Cluster.MayBind(began) {
+		l.config.Metrics.binds.WithLabelValues(driver.BindNotSent.String()).Inc()
+		return driver.BindDone{UID: b.Pod.UID, Outcome: driver.BindNotSent}
+	}
+	ctx, cancel := context.WithTimeout(ctx, l.config.CallTimeout)
+	defer cancel()
+	outcome, message := l.config.Cluster.Bind(ctx, b)
+	l.config.Metrics.bound(b, outcome, began)
+	log := klog.FromContext(ctx)
+	if outcome == driver.BindOK {
+		log.V(2).Info("Bound", "pod", klog.KObj(b.Pod), "node", b.Node)
+	} else {
+		log.Info("Binding failed", "pod", klog.KObj(b.Pod), "node", b.Node, "outcome", outcome.String(), "message", message)
+	}
+	return driver.BindDone{UID: b.Pod.UID, Outcome: outcome, Message: message}
+}
+
+// read reads one pod by quorum.
+func (l *Loop) read(ctx context.Context, r driver.Read) driver.ReadDone {
+	ctx, cancel := context.WithTimeout(ctx, l.config.CallTimeout)
+	defer cancel()
+	pod, err := l.config.Cluster.Read(ctx, r)
+	if err != nil {
+		klog.FromContext(ctx).Info("Reading a pod failed and will be tried again", "pod", klog.KRef(r.Namespace, r.Name), "err", err)
+	}
+	return driver.ReadDone{UID: r.UID, Pod: pod, Err: err}
+}
+
+// decide asks the deciders about one batch.
+func (l *Loop) decide(ctx context.Context, b *driver.Batch) driver.Decided {
+	began := time.Now()
+	decided, attempts := l.config.Deciders.Decide(ctx, b)
+	l.config.Metrics.decided(b, decided, attempts, time.Since(began))
+	log := klog.FromContext(ctx)
+	if decided.Err != nil {
+		log.Info("No decision", "batch", b.ID, "pods", len(b.Request.GetPods()), "err", decided.Err)
+	} else {
+		log.V(2).Info("Decided", "batch", b.ID, "pods", len(b.Request.GetPods()), "seed", b.Request.GetSeed(),
+			"version", b.Request.GetSnapshot().GetVersion(), "decider", decided.Decider, "duration", time.Since(began))
+	}
+	return decided
+}
