@@ -15,7 +15,8 @@ import (
 // will do: what must be free tells the watcher enough.
 const maxNamed = 16
 
-// reject sums up why no node can take p.
+// reject sums up why no node can take p. A reason that eviction could remedy on
+// some nodes and not on others is counted once for each.
 func reject(s *model.Snapshot, p *model.Pod, rules *filter.Filter) *berthv1.Rejection {
 	type key struct {
 		rule   string
@@ -48,10 +49,21 @@ func reject(s *model.Snapshot, p *model.Pod, rules *filter.Filter) *berthv1.Reje
 	}
 	slices.SortFunc(rejection.Rules, func(a, b *berthv1.RuleRejection) int {
 		return cmp.Or(cmp.Compare(a.GetRule(), b.GetRule()), cmp.Compare(a.GetText(), b.GetText()),
-			cmp.Compare(a.GetNodes(), b.GetNodes()))
+			byEviction(a.GetEvictionCouldHelp(), b.GetEvictionCouldHelp()))
 	})
 	rejection.Message = message(len(s.Nodes), whole, texts)
 	return rejection
+}
+
+// byEviction puts false before true.
+func byEviction(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case b:
+		return -1
+	}
+	return 1
 }
 
 // message is what kube-scheduler says. Its counts are sorted as strings, so that
