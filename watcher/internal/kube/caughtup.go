@@ -1,0 +1,119 @@
+package kube
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/resourceversion"
+	"k8s.io/apimachinery/pkg/util/wait"
+)
+
+// CaughtUp waits until everything has been delivered that had happened to pods and
+// nodes when it was called. A new leader calls it before it decides anything:
+// otherwise it could give away room that the old one's last binds took, which
+// informers, being fed from a cache, may not have shown yet.
+//
+// It reads by quorum what exists, then waits for each object to have been
+// delivered in that form or a later one, and for each object that does not exist
+// any more to have been delivered as gone.
+func (w *Watch) CaughtUp(ctx context.Context) error {
+	for _, kind := range []struct {
+		resource, selector string
+		delivered          *delivered
+	}{{"nodes", "", w.nodes}, {"pods", podSelector, w.pods}} {
+		// Deletions are noted from before the list on, so that an object that is in
+		// the list and never delivered again is not waited for.
+		kind.delivered.noteDeletions(true)
+		defer kind.delivered.noteDeletions(false)
+		list, err := w.client.metadata.Resource(corev1.SchemeGroupVersion.WithResource(kind.resource)).
+			List(ctx, metav1.ListOptions{FieldSelector: kind.selector}) // no resourceVersion: by quorum
+		if err != nil {
+			return fmt.Errorf("list %s: %w", kind.resource, err)
+		}
+		want := make(map[types.UID]string, len(list.Items))
+		for i := range list.Items {
+			want[list.Items[i].UID] = list.Items[i].ResourceVersion
+		}
+		err = wait.PollUntilContextCancel(ctx, pollInterval, true, func(context.Context) (bool, error) {
+			return kind.delivered.reached(want, list.ResourceVersion), nil
+		})
+		if err != nil {
+			return fmt.Errorf("wait for the informer of %s to reach resourceVersion %s: %w", kind.resource, list.ResourceVersion, err)
+		}
+	}
+	return nil
+}
+
+// delivered is what has been handed to the receiver of the events, which is later
+// than what is in the informer's store.
+type delivered struct {
+	mu sync.Mutex
+	// versions has the resourceVersion in which each object that exists was last
+	// delivered. Keyed by UID: an object made anew under its old name is another.
+	versions map[types.UID]string
+	// deleted are the objects that were delivered as gone; nil unless noted.
+	deleted map[types.UID]bool
+}
+
+func newDelivered() *delivered {
+	return &delivered{versions: map[types.UID]string{}}
+}
+
+func (d *delivered) changed(o metav1.Object) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.versions[o.GetUID()] = o.GetResourceVersion()
+}
+
+func (d *delivered) gone(o metav1.Object) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.versions, o.GetUID())
+	if d.deleted != nil {
+		d.deleted[o.GetUID()] = true
+	}
+}
+
+func (d *delivered) noteDeletions(on bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.deleted = nil
+	if on {
+		d.deleted = map[types.UID]bool{}
+	}
+}
+
+// reached says whether what was delivered is at least as new as a list with these
+// objects, made at version at.
+func (d *delivered) reached(want map[types.UID]string, at string) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for uid, version := range want {
+		have, ok := d.versions[uid]
+		if !(ok && notOlder(have, version)) && !d.deleted[uid] {
+			return false
+		}
+	}
+	for uid, version := range d.versions {
+		// An object that is not in the list is either gone, and its deletion not
+		// delivered yet, or newer than the list.
+		if _, listed := want[uid]; !listed && notOlder(at, version) {
+			return false
+		}
+	}
+	return true
+}
+
+// notOlder says whether version a is b or later. Versions that are not numbers,
+// which no API server of Kubernetes has, can only be told apart.
+func notOlder(a, b string) bool {
+	order, err := resourceversion.CompareResourceVersion(a, b)
+	if err != nil {
+		return a == b
+	}
+	return order >= 0
+}
