@@ -7,9 +7,10 @@ import "github.com/berth-scheduler/berth/decider/internal/model"
 func understood(*model.Pod, *model.Snapshot) Predicate {
 	return func(n *model.Node, reasons []Reason) []Reason {
 		switch {
+		case n.Understood:
 		case n.Problem != "":
 			return append(reasons, Reason{Text: "node(s) with an invalid record (" + n.Name + ": " + n.Problem + ")"})
-		case n.Unknown != "":
+		default:
 			return append(reasons, Reason{Text: "node(s) with the constraint " + n.Unknown + ", which this decider does not understand"})
 		}
 		return reasons

@@ -9,20 +9,22 @@ import (
 )
 
 // Node is what a node offers and what it holds.
+//
+// What every rule reads of every node for every pod comes first: the plain scan
+// lives on it being close together.
 type Node struct {
-	// Record is what was sent. It is not changed.
-	Record *berthv1.Node
 	// Index is the node's place in name order.
 	Index int
-	// Name is unique in the snapshot.
-	Name string
-	// Labels are metadata.labels.
-	Labels map[string]string
-	// Taints are those that keep pods off: NoSchedule and NoExecute, in order.
-	Taints []Taint
 	// Unschedulable is set if the node is cordoned.
 	Unschedulable bool
-
+	// Understood is set if there is neither a Problem nor anything Unknown. No
+	// pod may be placed on another node.
+	Understood bool
+	// Taints are those that keep pods off: NoSchedule and NoExecute, in order.
+	Taints []Taint
+	// Nominated are the pods for which room is set aside here, by uid. They are
+	// in none of the sums.
+	Nominated []*Nominated
 	// Allocatable is what the node offers; none is negative.
 	Allocatable Amounts
 	// Requested is what the pods on it take; none is negative. Pods is how
@@ -30,17 +32,20 @@ type Node struct {
 	Requested Amounts
 	// ScoreRequested is what the pods on it take as scores count it.
 	ScoreRequested ScoreAmounts
+
+	// Name is unique in the snapshot.
+	Name string
+	// Labels are metadata.labels.
+	Labels map[string]string
 	// Ports are those that the pods on it hold.
 	Ports []Port
-	// Nominated are the pods for which room is set aside here. They are in
-	// none of the sums above.
-	Nominated []*Nominated
-
+	// Record is what was sent. It is not changed.
+	Record *berthv1.Node
 	// Unknown is the first constraint of the node that this decider does not
 	// understand, or empty.
 	Unknown string
 	// Problem says what could not be understood of the node or of a pod on it,
-	// or is empty. No pod may be placed on a node with a problem.
+	// or is empty.
 	Problem string
 }
 

@@ -51,8 +51,6 @@ func NewSnapshot(record *berthv1.Snapshot, understood map[string]bool) (*Snapsho
 			}
 		}
 	}
-	// Pointers are sorted after the array is filled; the array is put in name
-	// order as well, since watchers mostly send it so.
 	slices.SortFunc(nodes, func(a, b Node) int { return strings.Compare(a.Name, b.Name) })
 	s.Nodes = make([]*Node, len(nodes))
 	for i := range nodes {
@@ -95,6 +93,7 @@ func (s *Snapshot) addPlaced(records []*berthv1.PlacedPod, byName map[string]*No
 		}
 	}
 	for _, n := range s.Nodes {
+		n.Understood = n.Problem == "" && n.Unknown == ""
 		slices.SortFunc(n.Nominated, func(a, b *Nominated) int { return cmp.Compare(a.UID, b.UID) })
 	}
 	return nil

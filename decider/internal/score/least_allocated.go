@@ -10,26 +10,20 @@ import (
 // free: the mean of cpu and memory, leaving out what the node has none of.
 func leastAllocated(p *model.Pod, _ *model.Snapshot) Scorer {
 	return func(n *model.Node) int64 {
-		var total, resources int64
-		for r, asked := range p.ScoreRequests {
-			capacity := n.Allocatable.Of(model.Resource(r))
-			if capacity == 0 {
-				continue
-			}
-			total += freeShare(capacity, n.ScoreRequested[r], asked)
-			resources++
+		cpu, memory := n.Allocatable.Of(model.CPU), n.Allocatable.Of(model.Memory)
+		cpuFree := freeShare(cpu, n.ScoreRequested[model.CPU], p.ScoreRequests[model.CPU])
+		memoryFree := freeShare(memory, n.ScoreRequested[model.Memory], p.ScoreRequests[model.Memory])
+		if cpu == 0 || memory == 0 {
+			return cpuFree + memoryFree // one of them, or both, are 0
 		}
-		if resources == 0 {
-			return 0
-		}
-		return total / resources
+		return (cpuFree + memoryFree) / 2
 	}
 }
 
 // freeShare is the share of capacity that taken and asked leave, in parts of Max,
-// rounded down; 0 if they leave nothing. None of the three is negative.
+// rounded down; 0 if they leave nothing or there is none. None of the three is negative.
 func freeShare(capacity, taken, asked int64) int64 {
-	if taken > capacity || asked > capacity-taken {
+	if capacity == 0 || taken > capacity || asked > capacity-taken {
 		return 0
 	}
 	left := capacity - taken - asked

@@ -22,13 +22,25 @@ func reject(s *model.Snapshot, p *model.Pod, rules *filter.Filter) *berthv1.Reje
 		rule   string
 		reason filter.Reason
 	}
-	counts := map[key]int32{}
+	counts := map[key]*int32{}
+	// Neighbours mostly have the same reason; last saves looking it up.
+	var last key
+	var lastCount *int32
+	count := func(k key) {
+		if lastCount == nil || k != last {
+			if counts[k] == nil {
+				counts[k] = new(int32)
+			}
+			last, lastCount = k, counts[k]
+		}
+		*lastCount++
+	}
 	var evictable []string
 	for _, n := range s.Nodes {
 		rule, reasons := rules.Reject(n)
 		couldHelp := true
 		for _, reason := range reasons {
-			counts[key{rule, reason}]++
+			count(key{rule, reason})
 			couldHelp = couldHelp && reason.EvictionCouldHelp
 		}
 		if couldHelp {
@@ -40,9 +52,9 @@ func reject(s *model.Snapshot, p *model.Pod, rules *filter.Filter) *berthv1.Reje
 	whole := ""
 	for k, nodes := range counts {
 		rejection.Rules = append(rejection.Rules, &berthv1.RuleRejection{
-			Rule: k.rule, Text: k.reason.Text, Nodes: nodes, EvictionCouldHelp: k.reason.EvictionCouldHelp,
+			Rule: k.rule, Text: k.reason.Text, Nodes: *nodes, EvictionCouldHelp: k.reason.EvictionCouldHelp,
 		})
-		texts[k.reason.Text] += nodes
+		texts[k.reason.Text] += *nodes
 		if k.reason.WholePod {
 			whole = k.reason.Text
 		}

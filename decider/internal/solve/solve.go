@@ -47,11 +47,15 @@ type Request struct {
 	// Stop is asked before each pod; once it says true, the pods that are left
 	// are not decided. Nil never stops.
 	Stop func() bool
+
+	// feasible is room for the feasible nodes of one turn after the other.
+	feasible []*model.Node
 }
 
 // Decide returns one decision per pod, in order, and nil for a nil pod.
 func (s *Solver) Decide(r *Request) []*berthv1.Decision {
 	decisions := make([]*berthv1.Decision, len(r.Pods))
+	r.feasible = make([]*model.Node, 0, len(r.Snapshot.Nodes))
 	stopped := false
 	for i, p := range r.Pods {
 		if p == nil {
@@ -75,12 +79,16 @@ func (s *Solver) Decide(r *Request) []*berthv1.Decision {
 func (s *Solver) decide(r *Request, index int, p *model.Pod) (*berthv1.Decision, *model.Node) {
 	decision := &berthv1.Decision{PodUid: p.UID}
 	rules := filter.Compile(s.Rules, p, r.Snapshot)
-	turn := &model.Turn{Seed: r.Seed, Index: index, Pod: p, Snapshot: r.Snapshot}
+	turn := &model.Turn{
+		Seed: r.Seed, Index: index, Pod: p, Snapshot: r.Snapshot,
+		Feasible: r.feasible[:0],
+	}
 	for _, n := range r.Snapshot.Nodes {
 		if rule, _ := rules.Reject(n); rule == "" {
 			turn.Feasible = append(turn.Feasible, n)
 		}
 	}
+	r.feasible = turn.Feasible
 	var scores []int64
 	if len(turn.Feasible) > 0 {
 		scores = s.Ranker.Rank(turn)
@@ -139,14 +147,22 @@ func (s *Solver) explain(turn *model.Turn, rules *filter.Filter, scores []int64)
 // best first: by score, then by how far after position, wrapping round, they are
 // in the name order of all nodes.
 func pick(feasible []*model.Node, scores []int64, position, count, nodes int) []int {
-	after := func(i int) int { return (feasible[i].Index - position + nodes) % nodes }
+	after := func(i int) int {
+		if distance := feasible[i].Index - position; distance >= 0 {
+			return distance
+		}
+		return feasible[i].Index - position + nodes
+	}
 	better := func(a, b int) int {
-		return cmp.Or(cmp.Compare(scores[b], scores[a]), cmp.Compare(after(a), after(b)))
+		if scores[a] != scores[b] {
+			return cmp.Compare(scores[b], scores[a])
+		}
+		return cmp.Compare(after(a), after(b))
 	}
 	if count == 1 {
 		best := 0
-		for i := 1; i < len(feasible); i++ {
-			if better(i, best) < 0 {
+		for i, score := range scores {
+			if score > scores[best] || score == scores[best] && after(i) < after(best) {
 				best = i
 			}
 		}
