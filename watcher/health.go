@@ -1,0 +1,90 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"k8s.io/klog/v2"
+
+	"github.com/berth-scheduler/berth/watcher/internal/kube"
+	"github.com/berth-scheduler/berth/watcher/internal/remote"
+)
+
+// readiness returns what /readyz says: an error names everything that is missing.
+// A standby is ready too: it knows the cluster and could take over.
+func readiness(watch *kube.Watch, pool *remote.Pool) func() error {
+	return func() error {
+		var missing []string
+		if !watch.Synced() {
+			missing = append(missing, "the cluster is not known yet")
+		}
+		if names := pool.Unreachable(); len(names) > 0 {
+			var why []string
+			for _, s := range pool.Status() {
+				if s.Problem != "" {
+					why = append(why, s.Target+": "+s.Problem)
+				}
+			}
+			missing = append(missing, fmt.Sprintf("no decider reachable for %s (%s)", strings.Join(names, ", "), strings.Join(why, "; ")))
+		}
+		if len(missing) > 0 {
+			return fmt.Errorf("%s", strings.Join(missing, "; "))
+		}
+		return nil
+	}
+}
+
+// reachable says per decider whether it is.
+type reachable struct{ pool *remote.Pool }
+
+var deciderReachable = prometheus.NewDesc("berth_watcher_decider_reachable",
+	"1 if the decider is connected and has introduced itself, else 0.", []string{"decider"}, nil)
+
+// Describe implements prometheus.Collector.
+func (r reachable) Describe(ch chan<- *prometheus.Desc) { ch <- deciderReachable }
+
+// Collect implements prometheus.Collector.
+func (r reachable) Collect(ch chan<- prometheus.Metric) {
+	for _, s := range r.pool.Status() {
+		value := 1.0
+		if s.Problem != "" {
+			value = 0
+		}
+		ch <- prometheus.MustNewConstMetric(deciderReachable, prometheus.GaugeValue, value, s.Target)
+	}
+}
+
+// serveMetrics serves /metrics, /livez and /readyz until ctx ends. Its error says
+// that it could not begin.
+func serveMetrics(ctx context.Context, wg *sync.WaitGroup, address string, registry *prometheus.Registry, ready func() error) error {
+	listener, err := net.Listen("tcp", address)
+	if err != nil {
+		return fmt.Errorf("--metrics-listen %s: %w", address, err)
+	}
+	mux := http.NewServeMux()
+	mux.Handle("/metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
+	mux.HandleFunc("/livez", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
+	mux.HandleFunc("/readyz", func(w http.ResponseWriter, _ *http.Request) {
+		if err := ready(); err != nil {
+			http.Error(w, err.Error(), http.StatusServiceUnavailable)
+			return
+		}
+		fmt.Fprintln(w, "ok")
+	})
+	server := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
+	klog.FromContext(ctx).Info("Serving metrics", "address", listener.Addr().String())
+	wg.Go(func() {
+		defer context.AfterFunc(ctx, func() { server.Close() })()
+		if err := server.Serve(listener); ctx.Err() == nil {
+			klog.FromContext(ctx).Error(err, "Serving metrics failed")
+		}
+	})
+	return nil
+}

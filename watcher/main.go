@@ -1,0 +1,225 @@
+// Watcher schedules the pods of a Kubernetes cluster: it watches, keeps the
+// queue and the ledger, asks deciders over gRPC which node each pod should get,
+// and binds. It alone writes to the API server.
+//
+// Reading order: this file (what is started and stopped in which order), then
+// internal/driver (the rules of the game: Step, Ready), internal/queue and
+// internal/cluster (what it decides on), internal/loop (what carries its work
+// out), internal/remote (the deciders) and internal/kube (the API server);
+// encode says what Kubernetes' objects mean to deciders, and internal/guard
+// keeps the answers honest.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"os/signal"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"k8s.io/component-base/logs"
+	logsapi "k8s.io/component-base/logs/api/v1"
+	_ "k8s.io/component-base/logs/json/register" // --logging-format=json
+	"k8s.io/component-base/version"
+	"k8s.io/klog/v2"
+
+	"github.com/berth-scheduler/berth/watcher/internal/driver"
+	"github.com/berth-scheduler/berth/watcher/internal/kube"
+	"github.com/berth-scheduler/berth/watcher/internal/loop"
+	"github.com/berth-scheduler/berth/watcher/internal/remote"
+	"github.com/berth-scheduler/berth/watcher/internal/snapshot"
+)
+
+const (
+	// bindTimeout bounds one call to the API server, a binding above all.
+	bindTimeout = 5 * time.Second
+	// stopTimeout bounds the wait for the outcome of bindings that are under way when
+	// the process is told to stop: the binding itself, and the read that settles it.
+	stopTimeout = 2*bindTimeout + time.Second
+	// flushTimeout bounds the wait for conditions and Events that are not written
+	// yet; the Lease is released by then.
+	flushTimeout = 5 * time.Second
+	// maxBinding is how many bindings may be under way before no more are decided:
+	// what a new leader may have to wait for.
+	maxBinding = 2000
+)
+
+func main() {
+	// The first signal stops in order, a second one ends the process at once.
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop)
+	os.Exit(run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+}
+
+// run is main without the process: it returns the exit status.
+func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	if len(args) > 0 && args[0] == "snapshot" {
+		return snapshot.Run(args[1:], stdin, stdout, stderr)
+	}
+	logging := logsapi.NewLoggingConfiguration()
+	o, err := parseOptions(args, stdout, func(fs *flag.FlagSet) { logsapi.AddGoFlags(logging, fs) })
+	if err == nil && !o.version {
+		err = logsapi.ValidateAndApply(logging, nil)
+	}
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		return 0
+	case err != nil:
+		fmt.Fprintf(stderr, "watcher: %v\n", err)
+		return 2
+	case o.version:
+		fmt.Fprintln(stdout, version.Get().GitVersion)
+		return 0
+	}
+	defer logs.FlushLogs()
+	if err := schedule(klog.NewContext(ctx, klog.Background()), o); err != nil {
+		fmt.Fprintf(stderr, "watcher: %v\n", err)
+		return 1
+	}
+	return 0
+}
+
+// schedule runs the watcher until ctx ends or the Lease is lost.
+func schedule(ctx context.Context, o *options) error {
+	log := klog.FromContext(ctx)
+	hostname, err := os.Hostname()
+	if err != nil {
+		return fmt.Errorf("host name: %w", err)
+	}
+	identity := fmt.Sprintf("%s_%d_%08x", hostname, os.Getpid(), rand.Uint32())
+
+	client, err := kube.NewClient(kube.Config{
+		Kubeconfig: o.kubeconfig, QPS: float32(o.kubeAPIQPS), Burst: o.kubeAPIBurst,
+		Version: version.Get().GitVersion, Identity: identity,
+	})
+	if err != nil {
+		return err
+	}
+	ping, cancel := context.WithTimeout(ctx, 10*time.Second)
+	err = client.Ping(ping)
+	cancel()
+	if err != nil {
+		return err
+	}
+	var lease *kube.Lease // nil: nobody else wants it
+	if o.leaderElect {
+		lease, err = client.NewLease(kube.LeaseConfig{
+			Namespace: o.leaseNamespace, Name: o.leaseName, Identity: identity,
+			Duration: o.leaseDuration, RenewDeadline: o.renewDeadline, RetryPeriod: o.retryTime, BindTimeout: bindTimeout,
+		})
+		if err != nil {
+			return err
+		}
+	}
+	credentials, err := o.credentials()
+	if err != nil {
+		return err
+	}
+
+	registry := prometheus.NewRegistry()
+	metrics := loop.NewMetrics()
+	registry.MustRegister(metrics, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	reporter := kube.NewReporter(client, kube.ReporterConfig{Identity: identity, Registerer: registry})
+
+	// Everything below outlives ctx, which only says when to stop; end ends it.
+	running, end := context.WithCancel(context.WithoutCancel(ctx))
+	defer end()
+	stop, stopScheduling := context.WithCancel(running)
+
+	var l *loop.Loop
+	pool, err := remote.New(remote.Config{
+		Deciders: o.deciders, Credentials: credentials, MaxMessageBytes: o.maxMessageBytes, Timeout: o.decideTimeout,
+		Changed: func() { l.Deliver(running, driver.DecidersChanged{}) },
+	})
+	if err != nil {
+		return err
+	}
+	counts := map[string]int{}
+	for name, targets := range o.deciders {
+		counts[name] = len(targets)
+	}
+	if o.seed == 0 {
+		o.seed = rand.Uint64()
+	}
+	l = loop.New(loop.Config{
+		Driver: driver.Config{
+			Deciders: counts, Epoch: time.Now().UTC().Format("20060102T150405.000000000Z") + "-" + identity, Seed: o.seed,
+			MaxBatch: o.maxBatchPods, MaxBinding: maxBinding,
+		},
+		Deciders: pool,
+		Cluster:  hands{client, reporter, lease},
+		Metrics:  metrics,
+		Binders:  o.parallelBinds, CallTimeout: bindTimeout,
+	})
+	watch, err := kube.NewWatch(client, func(ev driver.Event) { l.Deliver(running, ev) })
+	if err != nil {
+		return err
+	}
+	leading := prometheus.NewGauge(prometheus.GaugeOpts{Name: "berth_watcher_leading", Help: "1 while this process schedules, 0 while it stands by."})
+	registry.MustRegister(leading, reachable{pool})
+
+	var background sync.WaitGroup
+	defer background.Wait()
+	defer end()
+	if o.metricsListen != "" {
+		if err := serveMetrics(running, &background, o.metricsListen, registry, readiness(watch, pool)); err != nil {
+			return err
+		}
+	}
+	background.Go(func() { pool.Run(running) })
+	background.Go(func() { watch.Run(running) })
+	background.Go(func() { reporter.Run(running) })
+	lead, stopped := make(chan struct{}), make(chan struct{})
+	background.Go(func() {
+		defer close(stopped)
+		l.Run(running, stop, lead)
+	})
+
+	log.Info("Watching", "version", version.Get().GitVersion, "identity", identity, "schedulerNames", o.schedulerNames, "deciders", o.deciders)
+	err = lease.Lead(ctx, func(leadCtx context.Context) {
+		// The Lease is released when this function returns: after the last binding.
+		defer func() {
+			stopScheduling()
+			select {
+			case <-stopped:
+			case <-time.After(stopTimeout):
+				log.Info("Stopping although some bindings have no known outcome")
+			}
+		}()
+		log.Info("Leading", "lease", o.leaseNamespace+"/"+o.leaseName)
+		if err := watch.CaughtUp(leadCtx); err != nil {
+			log.Info("Stopped before this process knew the cluster", "err", err)
+			return
+		}
+		log.Info("Scheduling", "nodes", l.Stats().Nodes, "placedPods", l.Stats().Placed)
+		leading.Set(1)
+		close(lead)
+		<-leadCtx.Done()
+		leading.Set(0)
+	})
+	log.Info("Stopped scheduling", "err", err)
+	flush, cancelFlush := context.WithTimeout(running, flushTimeout)
+	defer cancelFlush()
+	if flushErr := reporter.Flush(flush); flushErr != nil {
+		log.Info("Some conditions and Events were not written", "err", flushErr)
+	}
+	return err
+}
+
+// hands carry the loop's work out at the API server.
+type hands struct {
+	*kube.Client
+	*kube.Reporter
+	lease *kube.Lease
+}
+
+// MayBind implements loop.Cluster.
+func (h hands) MayBind(now time.Time) bool { return h.lease.MayBind(now) }

@@ -1,0 +1,193 @@
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net"
+	"slices"
+	"strings"
+	"time"
+)
+
+// options are the watcher's flags.
+type options struct {
+	kubeconfig     string
+	schedulerNames []string
+	deciders       map[string][]string // by scheduler name, the preferred first
+
+	kubeAPIQPS   float64
+	kubeAPIBurst int
+
+	leaderElect                             bool
+	leaseNamespace, leaseName               string
+	leaseDuration, renewDeadline, retryTime time.Duration
+
+	metricsListen   string
+	maxMessageBytes int
+	decideTimeout   time.Duration
+	maxBatchPods    int
+	parallelBinds   int
+
+	insecure                              bool
+	caFile, certFile, keyFile, serverName string
+	seed                                  uint64
+	version                               bool
+	rawSchedulerNames, rawDeciders        []string
+}
+
+const usage = `The watcher watches a Kubernetes cluster, keeps the queue of pods that wait for
+a node, asks deciders where to put them, and binds.
+
+Usage:
+  watcher --decider ADDR [flags]
+  watcher snapshot [flags]        print a DecideRequest for a cluster or manifests
+                                  (watcher snapshot --help)
+
+Flags:
+`
+
+// parseOptions reads the command line. Its error is one for the person who typed
+// it; flag.ErrHelp if help was asked for and has been printed.
+func parseOptions(args []string, out io.Writer, addLogging func(*flag.FlagSet)) (*options, error) {
+	o := &options{}
+	fs := flag.NewFlagSet("watcher", flag.ContinueOnError)
+	fs.SetOutput(io.Discard)
+	fs.StringVar(&o.kubeconfig, "kubeconfig", "", "`file` that says how to reach the API server; empty means the cluster that this process runs in")
+	fs.Func("scheduler-name", "schedule pods whose spec.schedulerName is `name` (default berth); repeatable", appendTo(&o.rawSchedulerNames))
+	fs.Func("decider", "`[SCHEDULER_NAME=]ADDR[,FALLBACK...]`: ask the decider at ADDR, a gRPC target such as 127.0.0.1:50051, dns:///NAME:PORT or unix://PATH, and each fallback if those before it do not answer; without a scheduler name it is for all of them; repeatable, later ones are further fallbacks", appendTo(&o.rawDeciders))
+	fs.Float64Var(&o.kubeAPIQPS, "kube-api-qps", 1000, "requests per second to the API server")
+	fs.IntVar(&o.kubeAPIBurst, "kube-api-burst", 2000, "requests to the API server at once")
+	fs.BoolVar(&o.leaderElect, "leader-elect", true, "schedule only while holding the Lease, so that several watchers can run")
+	fs.StringVar(&o.leaseNamespace, "leader-elect-resource-namespace", "kube-system", "`namespace` of the Lease")
+	fs.StringVar(&o.leaseName, "leader-elect-resource-name", "", "`name` of the Lease (default berth-<first scheduler name>)")
+	fs.DurationVar(&o.leaseDuration, "leader-elect-lease-duration", 15*time.Second, "how long others wait for a leader that does not renew its Lease")
+	fs.DurationVar(&o.renewDeadline, "leader-elect-renew-deadline", 10*time.Second, "how long a leader tries to renew its Lease before it gives up")
+	fs.DurationVar(&o.retryTime, "leader-elect-retry-period", 500*time.Millisecond, "how long to wait between two tries to get or renew the Lease")
+	fs.StringVar(&o.metricsListen, "metrics-listen", "127.0.0.1:0", "`address` that serves /metrics, /livez and /readyz; port 0 means any, which is logged; empty means off")
+	fs.IntVar(&o.maxMessageBytes, "max-message-bytes", 64<<20, "largest message to and from deciders")
+	fs.DurationVar(&o.decideTimeout, "decide-timeout", 15*time.Second, "how long one decider may take to answer")
+	fs.IntVar(&o.maxBatchPods, "max-batch-pods", 500, "most pods in one request to a decider")
+	fs.IntVar(&o.parallelBinds, "parallel-binds", 64, "bindings that are sent at a time")
+	fs.BoolVar(&o.insecure, "insecure", false, "talk to deciders without TLS even where they are not on loopback or a unix socket")
+	fs.StringVar(&o.caFile, "decider-ca-file", "", "`file` with the CA certificates that deciders' certificates are checked against; turns TLS on")
+	fs.StringVar(&o.certFile, "decider-cert-file", "", "`file` with the certificate that is shown to deciders")
+	fs.StringVar(&o.keyFile, "decider-key-file", "", "`file` with the key of --decider-cert-file")
+	fs.StringVar(&o.serverName, "decider-server-name", "", "`name` that deciders' certificates must carry (default: the host in their address)")
+	fs.Uint64Var(&o.seed, "seed", 0, "start of the sequence of seeds that break ties; 0 means any")
+	fs.BoolVar(&o.version, "version", false, "print the version and exit")
+	addLogging(fs)
+
+	if err := fs.Parse(args); err != nil {
+		if errors.Is(err, flag.ErrHelp) {
+			fmt.Fprint(out, usage)
+			fs.SetOutput(out)
+			fs.PrintDefaults()
+		}
+		return nil, err
+	}
+	if o.version {
+		return o, nil
+	}
+	if fs.NArg() > 0 {
+		return nil, fmt.Errorf("unknown argument %q", fs.Arg(0))
+	}
+	return o, o.complete()
+}
+
+func appendTo(list *[]string) func(string) error {
+	return func(s string) error {
+		if s == "" {
+			return errors.New("must not be empty")
+		}
+		*list = append(*list, s)
+		return nil
+	}
+}
+
+// complete fills in what is derived, and returns every complaint at once.
+func (o *options) complete() error {
+	var errs []error
+	complain := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+
+	o.schedulerNames = slices.Compact(slices.Clone(o.rawSchedulerNames))
+	if len(o.schedulerNames) == 0 {
+		o.schedulerNames = []string{"berth"}
+	}
+	if o.leaseName == "" {
+		o.leaseName = "berth-" + o.schedulerNames[0]
+	}
+	o.deciders = map[string][]string{}
+	for _, raw := range o.rawDeciders {
+		names, addresses := o.schedulerNames, raw
+		if name, rest, ok := strings.Cut(raw, "="); ok {
+			if !slices.Contains(o.schedulerNames, name) {
+				complain("--decider %s: scheduler name %q is not among --scheduler-name %s", raw, name, strings.Join(o.schedulerNames, ", "))
+			}
+			names, addresses = []string{name}, rest
+		}
+		for address := range strings.SplitSeq(addresses, ",") {
+			if address == "" {
+				complain("--decider %s: an address is empty", raw)
+				continue
+			}
+			if o.caFile == "" && !o.insecure && !local(address) {
+				complain("--decider %s: %s is not on loopback or a unix socket: give --decider-ca-file for TLS, or --insecure", raw, address)
+			}
+			for _, name := range names {
+				o.deciders[name] = append(o.deciders[name], address)
+			}
+		}
+	}
+	for _, name := range o.schedulerNames {
+		if len(o.deciders[name]) == 0 {
+			complain("no decider for scheduler name %q: give --decider ADDR or --decider %s=ADDR", name, name)
+		}
+	}
+	if o.caFile != "" && o.insecure {
+		complain("--insecure and --decider-ca-file exclude each other")
+	}
+	if o.caFile == "" && (o.certFile != "" || o.keyFile != "" || o.serverName != "") {
+		complain("--decider-cert-file, --decider-key-file and --decider-server-name need --decider-ca-file")
+	}
+	if (o.certFile == "") != (o.keyFile == "") {
+		complain("--decider-cert-file and --decider-key-file go together")
+	}
+	for _, positive := range []struct {
+		flag  string
+		value float64
+	}{
+		{"--kube-api-qps", o.kubeAPIQPS}, {"--kube-api-burst", float64(o.kubeAPIBurst)},
+		{"--max-message-bytes", float64(o.maxMessageBytes)}, {"--decide-timeout", float64(o.decideTimeout)},
+		{"--max-batch-pods", float64(o.maxBatchPods)}, {"--parallel-binds", float64(o.parallelBinds)},
+		{"--leader-elect-retry-period", float64(o.retryTime)},
+	} {
+		if positive.value <= 0 {
+			complain("%s must be more than 0", positive.flag)
+		}
+	}
+	if o.leaderElect {
+		if o.leaseDuration <= o.renewDeadline {
+			complain("--leader-elect-lease-duration must be more than --leader-elect-renew-deadline")
+		}
+		if o.renewDeadline <= bindTimeout {
+			complain("--leader-elect-renew-deadline must be more than the %v that a binding may take", bindTimeout)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// local says whether a gRPC target is on this machine for certain.
+func local(target string) bool {
+	if strings.HasPrefix(target, "unix:") || strings.HasPrefix(target, "unix-abstract:") {
+		return true
+	}
+	target = strings.TrimPrefix(strings.TrimPrefix(target, "passthrough:///"), "dns:///")
+	host, _, err := net.SplitHostPort(target)
+	if err != nil {
+		host = target
+	}
+	ip := net.ParseIP(strings.Trim(host, "[]"))
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
