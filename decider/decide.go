@@ -11,7 +11,6 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
-	"k8s.io/component-base/version"
 
 	"github.com/berth-scheduler/berth/decider/policy"
 	"github.com/berth-scheduler/berth/decider/service"
@@ -62,7 +61,7 @@ func decide(ctx context.Context, args []string, stdin io.Reader, stdout, _ io.Wr
 			request.Seed = *seed
 		}
 	})
-	s, err := service.New(service.Config{Policy: p, Version: version.Get().GitVersion})
+	s, err := service.New(service.Config{Policy: p, Version: buildVersion()})
 	if err != nil {
 		return err
 	}

@@ -26,7 +26,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"golang.org/x/sync/errgroup"
-	"k8s.io/component-base/version"
 	"k8s.io/klog/v2"
 
 	"github.com/berth-scheduler/berth/decider/policy"
@@ -83,7 +82,7 @@ func serve(ctx context.Context, args []string, _ io.Reader, stdout, stderr io.Wr
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	s, err := service.New(service.Config{
 		Policy:          p,
-		Version:         version.Get().GitVersion,
+		Version:         buildVersion(),
 		MaxMessageBytes: o.maxMessageBytes,
 		MaxPods:         o.maxPods,
 		MaxConcurrent:   o.maxConcurrent,
@@ -110,7 +109,7 @@ func serve(ctx context.Context, args []string, _ io.Reader, stdout, stderr io.Wr
 		group.Go(func() error { return serveMetrics(ctx, metricsListener, registry, s.Ready) })
 	}
 	klog.InfoS("Serving decisions", "address", address(listener), "policy", p.Name(),
-		"version", version.Get().GitVersion, "tls", credentials != nil)
+		"version", buildVersion(), "tls", credentials != nil)
 	group.Go(func() error { return s.Serve(ctx, listener) })
 	err = group.Wait()
 	klog.InfoS("Stopped")

@@ -12,7 +12,6 @@ import (
 
 	"github.com/go-logr/logr"
 	"google.golang.org/grpc/credentials"
-	"k8s.io/component-base/version"
 	"k8s.io/klog/v2"
 	"k8s.io/klog/v2/textlogger"
 )
@@ -87,7 +86,7 @@ func parse(flags *flag.FlagSet, args []string, usage string, stdout io.Writer) (
 	case err != nil:
 		return false, usageError{fmt.Errorf("%w; see %s --help", err, flags.Name())}
 	case *showVersion:
-		fmt.Fprintln(stdout, version.Get().GitVersion)
+		fmt.Fprintln(stdout, buildVersion())
 		return true, nil
 	}
 	return false, nil

@@ -1,0 +1,109 @@
+package service_test
+
+import (
+	"strings"
+	"testing"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/berth-scheduler/berth/decider/policy"
+	"github.com/berth-scheduler/berth/decider/service"
+	berthv1 "github.com/berth-scheduler/berth/proto/berth/v1"
+)
+
+// fuzzSeeds are requests that are understood and requests that are not.
+func fuzzSeeds(t testing.TB) []*berthv1.DecideRequest {
+	good := request(t,
+		"a cpu=4 memory=8Gi zone=z1 taint=gpu=yes:NoSchedule\nb cpu=2 constraint=Quantum\nc\nweb on=a cpu=1 port=80\nnext on=c cpu=1 nominated",
+		"p cpu=1 toleration=gpu affinity=zone:In:z1|metadata.name:In:b\nq port=80 selector=zone=z2\nr constraint=VolumeBinding")
+	bad := request(t, "a\nb", "p cpu=-1\np\nq port=99999")
+	bad.Pods = append(bad.Pods, &berthv1.Pod{})
+	twice := request(t, "a\na", "p")
+	return []*berthv1.DecideRequest{good, bad, twice, {State: &berthv1.DecideRequest_Reference{}}, {}}
+}
+
+// FuzzDecideBinary and FuzzDecideJSON: whatever can be decoded is answered, pod by
+// pod or with a code of the contract, and what is refused names the field.
+func FuzzDecideBinary(f *testing.F) {
+	for _, r := range fuzzSeeds(f) {
+		encoded, err := proto.Marshal(r)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(encoded)
+	}
+	f.Fuzz(func(t *testing.T, encoded []byte) {
+		r := &berthv1.DecideRequest{}
+		if proto.Unmarshal(encoded, r) == nil {
+			checkAnswer(t, r)
+		}
+	})
+}
+
+func FuzzDecideJSON(f *testing.F) {
+	for _, r := range fuzzSeeds(f) {
+		f.Add(protojson.Format(r))
+	}
+	f.Fuzz(func(t *testing.T, encoded string) {
+		r := &berthv1.DecideRequest{}
+		if protojson.Unmarshal([]byte(encoded), r) == nil {
+			checkAnswer(t, r)
+		}
+	})
+}
+
+func checkAnswer(t *testing.T, r *berthv1.DecideRequest) {
+	s, err := service.New(service.Config{Policy: policy.Default()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	response, err := s.Decide(t.Context(), r)
+	switch status.Code(err) {
+	case codes.OK:
+	case codes.InvalidArgument, codes.FailedPrecondition:
+		if field, _, ok := strings.Cut(status.Convert(err).Message(), ": "); !ok || field == "" {
+			t.Fatalf("%v names no field", err)
+		}
+		return
+	default:
+		t.Fatal(err)
+	}
+	if len(response.Decisions) != len(r.Pods) {
+		t.Fatalf("%d decisions for %d pods", len(response.Decisions), len(r.Pods))
+	}
+	names := map[string]bool{}
+	for _, n := range r.GetSnapshot().GetNodes() {
+		names[n.GetName()] = true
+	}
+	for i, d := range response.Decisions {
+		if d.GetPodUid() != r.Pods[i].GetUid() {
+			t.Fatalf("decision %d is for %q, want %q", i, d.GetPodUid(), r.Pods[i].GetUid())
+		}
+		switch d.GetOutcome() {
+		case berthv1.Outcome_OUTCOME_PLACED:
+			for _, c := range d.GetCandidates() {
+				if !names[c.GetNodeName()] {
+					t.Fatalf("pod %d is placed on %q, which is not there", i, c.GetNodeName())
+				}
+			}
+			if len(d.GetCandidates()) == 0 {
+				t.Fatalf("pod %d is placed nowhere", i)
+			}
+		case berthv1.Outcome_OUTCOME_REJECTED:
+			if d.GetRejection().GetMessage() == "" {
+				t.Fatalf("pod %d is rejected without a word", i)
+			}
+		case berthv1.Outcome_OUTCOME_INVALID:
+			if !strings.HasPrefix(d.GetRefusal().GetField(), "pods[") {
+				t.Fatalf("pod %d is invalid and %q is no field", i, d.GetRefusal().GetField())
+			}
+		case berthv1.Outcome_OUTCOME_UNSUPPORTED:
+			// An empty name is a constraint that nobody understands.
+		default:
+			t.Fatalf("pod %d: %v", i, d.GetOutcome())
+		}
+	}
+}
