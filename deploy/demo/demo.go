@@ -353,7 +353,7 @@ func (d *demo) conclude(ctx context.Context, settled bool) error {
 	outcome.PrintMissing(d.out, missing)
 	fmt.Fprintln(d.out)
 	if len(missing) == 0 {
-		d.printf("queue", "the watcher's queue did not come to rest; see http://%s/metrics", d.watcherAt)
+		d.printf("watcher", "still busy; see http://%s/metrics", d.watcherAt)
 	}
 	d.explain(ctx)
 	return errors.Join(errNotDone, checked)
@@ -391,12 +391,12 @@ func (d *demo) check(ctx context.Context, settled bool) error {
 	if err == nil {
 		return nil
 	}
-	fmt.Fprintf(d.out, "\n%s\n", strings.TrimSpace(report))
-	// Without the audit log check sees the bound pods but not who bound them.
 	const cannotJudge = 2
 	if exit := (*exec.ExitError)(nil); !d.local && errors.As(err, &exit) && exit.ExitCode() == cannotJudge {
+		d.printf("", "who bound the pods was not judged: that needs the API server's audit log")
 		return nil
 	}
+	fmt.Fprintf(d.out, "\n%s\n", strings.TrimSpace(report))
 	return fmt.Errorf("check: %s", verdict)
 }
 

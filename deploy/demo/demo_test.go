@@ -81,25 +81,33 @@ func TestConsent(t *testing.T) {
 	}
 }
 
-func TestQueueEmpty(t *testing.T) {
+func TestAtRest(t *testing.T) {
+	const quiet = `# HELP scheduler_pending_pods Number of pending pods.
+scheduler_pending_pods{queue="active"} 0
+scheduler_pending_pods{queue="backoff"} 0
+scheduler_pending_pods{queue="unschedulable"} 7
+berth_watcher_binding_pods 0
+`
+	replaced := func(old, new string) string { return strings.Replace(quiet, old, new, 1) }
 	for _, test := range []struct {
 		metrics string
 		want    bool
 	}{
-		{"scheduler_pending_pods{queue=\"active\"} 0\nscheduler_pending_pods{queue=\"backoff\"} 0\nscheduler_pending_pods{queue=\"unschedulable\"} 7\n", true},
-		{"scheduler_pending_pods{queue=\"active\"} 1\nscheduler_pending_pods{queue=\"backoff\"} 0\n", false},
-		{"scheduler_pending_pods{queue=\"active\"} 0\nscheduler_pending_pods{queue=\"backoff\"} 2\n", false},
-		{"scheduler_pending_pods{queue=\"active\"} x\n", false},
-		{"other 0\n", false},
+		{quiet, true},
+		{replaced(`"active"} 0`, `"active"} 1`), false},
+		{replaced(`"backoff"} 0`, `"backoff"} 2`), false},
+		{replaced(`binding_pods 0`, `binding_pods 3`), false},
+		{replaced(`berth_watcher_binding_pods 0`, ""), false},
+		{"", false},
 	} {
 		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, test.metrics) }))
-		if got := queueEmpty(t.Context(), server.Listener.Addr().String()); got != test.want {
-			t.Errorf("%q: %v", test.metrics, got)
+		if got := atRest(t.Context(), server.Listener.Addr().String()); got != test.want {
+			t.Errorf("%v, want %v, with\n%s", got, test.want, test.metrics)
 		}
 		server.Close()
 	}
-	if queueEmpty(t.Context(), "127.0.0.1:1") {
-		t.Error("the queue of nobody is empty")
+	if atRest(t.Context(), "127.0.0.1:1") {
+		t.Error("a watcher that nobody reaches is at rest")
 	}
 }
 

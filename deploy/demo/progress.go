@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"strconv"
 	"strings"
 	"time"
 
@@ -21,14 +20,14 @@ const (
 	// printed over.
 	report = 5 * time.Second
 	// quietLooks is how many looks in a row must find everything done, the
-	// watcher's queue empty and nothing changed, where nobody knows what the
-	// workload must become. One is not enough: a pod that is just being decided
-	// is in no queue.
+	// watcher at rest and nothing changed, where nobody knows what the workload
+	// must become. One is not enough: what the API server has just been told
+	// reaches the watcher and this program a moment later.
 	quietLooks = 5
 )
 
 // follow prints the progress until every pod is as it should be (true), and, if
-// that is not known of every pod, the watcher's queue is at rest. It returns
+// that is not known of every pod, the watcher is at rest. It returns
 // ctx's error when ctx ends first, and creating's if it is one.
 func (d *demo) follow(ctx context.Context, creating <-chan error) (bool, error) {
 	open := false // whether both outcomes are accepted of some pod
@@ -45,7 +44,7 @@ func (d *demo) follow(ctx context.Context, creating <-chan error) (bool, error) 
 		counts, version := d.tracker.Counts()
 		done := counts.Done == counts.Total
 		if done && open {
-			if version == last && queueEmpty(ctx, d.watcherAt) {
+			if version == last && atRest(ctx, d.watcherAt) {
 				quiet++
 			} else {
 				quiet = 0
@@ -102,41 +101,33 @@ func health(ctx context.Context, address, path string) error {
 	return body.Close()
 }
 
-// queueEmpty says whether the watcher at address has no pod to decide, now or
-// after a backoff. Pods that wait for the cluster to change do not count.
-func queueEmpty(ctx context.Context, address string) bool {
+// atRest says whether the watcher at address has no pod to decide, now or after
+// a backoff, and none to bind. Pods that wait for the cluster to change do not
+// count.
+func atRest(ctx context.Context, address string) bool {
 	body, err := get(ctx, address, "/metrics")
 	if err != nil {
 		return false
 	}
 	defer body.Close()
-	waiting, err := pendingPods(body)
-	if err != nil {
-		return false
+	gauges := map[string]bool{ // whether each is known and 0
+		`scheduler_pending_pods{queue="active"}`:  false,
+		`scheduler_pending_pods{queue="backoff"}`: false,
+		`berth_watcher_binding_pods`:              false,
 	}
-	active, known := waiting["active"]
-	return known && active == 0 && waiting["backoff"] == 0
-}
-
-// pendingPods reads the gauge scheduler_pending_pods from Prometheus' text
-// format, by the value of its label queue.
-func pendingPods(r io.Reader) (map[string]float64, error) {
-	const prefix = `scheduler_pending_pods{queue="`
-	pods := map[string]float64{}
-	lines := bufio.NewScanner(r)
+	lines := bufio.NewScanner(body)
 	for lines.Scan() {
-		rest, found := strings.CutPrefix(lines.Text(), prefix)
-		if !found {
-			continue
+		name, value, _ := strings.Cut(lines.Text(), " ")
+		if _, wanted := gauges[name]; wanted {
+			gauges[name] = value == "0"
 		}
-		queue, value, _ := strings.Cut(rest, `"} `)
-		n, err := strconv.ParseFloat(value, 64)
-		if err != nil {
-			return nil, fmt.Errorf("scheduler_pending_pods of queue %q: %w", queue, err)
-		}
-		pods[queue] = n
 	}
-	return pods, lines.Err()
+	for _, zero := range gauges {
+		if !zero {
+			return false
+		}
+	}
+	return lines.Err() == nil
 }
 
 // get asks for a page and returns it if the answer is 200 OK.

@@ -86,12 +86,17 @@ func NewPod(scheduler, name string, labels map[string]string, requests corev1.Re
 	}
 }
 
-// NewNode returns a node whose kubelet is simulated.
+// NewNode returns a node whose kubelet is simulated. It is born Ready and with
+// every label that the controller manager would add, because each later write
+// to it costs the API server as much as its creation. A zone that is empty is
+// left out.
 func NewNode(name, zone string, capacity corev1.ResourceList) *corev1.Node {
 	labels := map[string]string{
-		corev1.LabelArchStable: "amd64",
-		corev1.LabelHostname:   name,
-		corev1.LabelOSStable:   "linux",
+		"beta.kubernetes.io/arch": "amd64",
+		"beta.kubernetes.io/os":   "linux",
+		corev1.LabelArchStable:    "amd64",
+		corev1.LabelHostname:      name,
+		corev1.LabelOSStable:      "linux",
 	}
 	if zone != "" {
 		labels[corev1.LabelTopologyRegion] = "local"
@@ -99,7 +104,11 @@ func NewNode(name, zone string, capacity corev1.ResourceList) *corev1.Node {
 	}
 	return &corev1.Node{
 		ObjectMeta: metav1.ObjectMeta{Name: name, Labels: labels, Annotations: map[string]string{kubeletAnnotation: "fake"}},
-		Status:     corev1.NodeStatus{Capacity: capacity, Allocatable: capacity},
+		Status: corev1.NodeStatus{
+			Capacity:    capacity,
+			Allocatable: capacity,
+			Conditions:  []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue, Reason: "Simulated"}},
+		},
 	}
 }
 

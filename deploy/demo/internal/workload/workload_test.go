@@ -194,7 +194,6 @@ func (c *cluster) reasons(p *corev1.Pod, n *corev1.Node, placed []*corev1.Pod) [
 
 func TestModest(t *testing.T) {
 	node := NewNode("a", "", Capacity(1000, 1024, 0, 10))
-	node.Status.Conditions = []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue}}
 	tainted := node.DeepCopy()
 	tainted.Name = "tainted"
 	tainted.Spec.Taints = []corev1.Taint{{Key: "k", Effect: corev1.TaintEffectNoExecute}}
