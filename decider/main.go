@@ -87,6 +87,7 @@ func serve(ctx context.Context, args []string, _ io.Reader, stdout, stderr io.Wr
 		MaxPods:         o.maxPods,
 		MaxConcurrent:   o.maxConcurrent,
 		MaxWaiting:      o.maxWaiting,
+		OmitStateDigest: !o.stateDigest,
 		DrainTimeout:    o.drainTimeout,
 		Credentials:     credentials,
 		Logger:          klog.Background(),
@@ -100,17 +101,24 @@ func serve(ctx context.Context, args []string, _ io.Reader, stdout, stderr io.Wr
 		return fmt.Errorf("--listen %s: %w", o.listen, err)
 	}
 	group, ctx := errgroup.WithContext(ctx)
+	// Metrics and health outlive the drain, so that the last decisions are
+	// counted and readiness says what goes on.
+	drained, setDrained := context.WithCancel(context.WithoutCancel(ctx))
+	defer setDrained()
 	if o.metricsListen != "" {
 		metricsListener, err := net.Listen("tcp", o.metricsListen)
 		if err != nil {
 			return errors.Join(fmt.Errorf("--metrics-listen %s: %w", o.metricsListen, err), listener.Close())
 		}
 		klog.InfoS("Serving metrics", "address", metricsListener.Addr().String())
-		group.Go(func() error { return serveMetrics(ctx, metricsListener, registry, s.Ready) })
+		group.Go(func() error { return serveMetrics(drained, metricsListener, registry, s.Ready) })
 	}
 	klog.InfoS("Serving decisions", "address", address(listener), "policy", p.Name(),
 		"version", buildVersion(), "tls", credentials != nil)
-	group.Go(func() error { return s.Serve(ctx, listener) })
+	group.Go(func() error {
+		defer setDrained()
+		return s.Serve(ctx, listener)
+	})
 	err = group.Wait()
 	klog.InfoS("Stopped")
 	klog.Flush()
@@ -151,8 +159,7 @@ func address(listener net.Listener) string {
 	return listener.Addr().String()
 }
 
-// serveMetrics serves /metrics, /livez and /readyz until ctx ends. It stays up
-// while decisions drain, so that the last ones are counted.
+// serveMetrics serves /metrics, /livez and /readyz until ctx ends.
 func serveMetrics(ctx context.Context, listener net.Listener, registry *prometheus.Registry, ready func() bool) error {
 	mux := http.NewServeMux()
 	mux.Handle("/metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))

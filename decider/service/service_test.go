@@ -507,6 +507,16 @@ func TestStateDigest(t *testing.T) {
 	}
 }
 
+func TestStateDigestIsOmitted(t *testing.T) {
+	s, err := service.New(service.Config{Policy: policy.Default(), OmitStateDigest: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if response, err := s.Decide(t.Context(), request(t, "a", "p")); err != nil || response.StateDigest != "" {
+		t.Errorf("digest %q, %v", response.GetStateDigest(), err)
+	}
+}
+
 // Concurrent requests share nothing.
 func TestConcurrentRequests(t *testing.T) {
 	d := serve(t, service.Config{})

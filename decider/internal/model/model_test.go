@@ -1,0 +1,91 @@
+package model
+
+import (
+	"math"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	berthv1 "github.com/berth-scheduler/berth/proto/berth/v1"
+)
+
+func TestLabelValues(t *testing.T) {
+	for value, want := range map[string]bool{
+		"": true, "a": true, "A-b_c.9": true, strings.Repeat("x", 63): true,
+		"-a": false, "a.": false, "a b": false, "ä": false, strings.Repeat("x", 64): false,
+	} {
+		if isLabelValue(value) != want {
+			t.Errorf("isLabelValue(%q) is %t", value, !want)
+		}
+	}
+}
+
+// Amounts are in kube-scheduler's order, whatever the map's, and 0 is no request.
+func TestRequestsOrder(t *testing.T) {
+	s, err := NewSnapshot(&berthv1.Snapshot{Nodes: []*berthv1.Node{{Name: "n", Allocatable: map[string]int64{"z/z": 1}}}}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := s.NewPod(&berthv1.Pod{Uid: "p", Requests: map[string]int64{
+		"z/z": 1, "a/a": 1, "ephemeral-storage": 1, "memory": 1, "cpu": 1, "b/b": 0,
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, a := range p.Requests {
+		names = append(names, a.Name)
+	}
+	if diff := cmp.Diff([]string{"cpu", "memory", "ephemeral-storage", "a/a", "z/z"}, names); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// Sums that no int64 holds fill a node; they do not empty it.
+func TestSumsDoNotWrap(t *testing.T) {
+	huge := map[string]int64{"cpu": math.MaxInt64}
+	s, err := NewSnapshot(&berthv1.Snapshot{
+		Nodes: []*berthv1.Node{{Name: "n", Allocatable: map[string]int64{"cpu": 5}}},
+		PlacedPods: []*berthv1.PlacedPod{
+			{Uid: "1", NodeName: "n", Requests: huge, ScoreRequests: huge},
+			{Uid: "2", NodeName: "n", Requests: huge, ScoreRequests: huge},
+			{Uid: "3", NodeName: "n", Requests: huge, Nominated: true},
+		},
+	}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := s.Nodes[0]
+	if n.Requested.Of(CPU) != math.MaxInt64 || n.ScoreRequested[CPU] != math.MaxInt64 || n.Free(CPU) >= 0 {
+		t.Errorf("requested %d, for scores %d, free %d", n.Requested.Of(CPU), n.ScoreRequested[CPU], n.Free(CPU))
+	}
+}
+
+// What is undone was never there: sums, ports and the nomination.
+func TestPlaceUndo(t *testing.T) {
+	s, err := NewSnapshot(&berthv1.Snapshot{
+		Nodes:      []*berthv1.Node{{Name: "a"}, {Name: "b"}},
+		PlacedPods: []*berthv1.PlacedPod{{Uid: "p", NodeName: "a", Nominated: true, Requests: map[string]int64{"cpu": 1}}},
+	}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := s.NewPod(&berthv1.Pod{
+		Uid: "p", Requests: map[string]int64{"cpu": 1, "x/y": 2}, ScoreRequests: map[string]int64{"cpu": 3},
+		HostPorts: []*berthv1.HostPort{{Port: 80}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, b := s.Nodes[0], s.Nodes[1]
+	undo := s.Place(p, b)
+	gpu, _ := s.Resource("x/y")
+	if len(a.Nominated) != 0 || b.Requested.Of(Pods) != 1 || b.Requested.Of(gpu) != 2 || b.ScoreRequested[CPU] != 3 || len(b.Ports) != 1 {
+		t.Errorf("placed: %+v, %+v", a, b)
+	}
+	undo()
+	if len(a.Nominated) != 1 || b.Requested.Of(Pods) != 0 || b.Requested.Of(gpu) != 0 || b.ScoreRequested[CPU] != 0 || len(b.Ports) != 0 {
+		t.Errorf("undone: %+v, %+v", a, b)
+	}
+}
