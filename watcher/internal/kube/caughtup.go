@@ -4,13 +4,18 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/resourceversion"
 	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/klog/v2"
 )
+
+// listRetry is the time between two tries to list.
+const listRetry = time.Second
 
 // CaughtUp waits until everything has been delivered that had happened to pods and
 // nodes when it was called. A new leader calls it before it decides anything:
@@ -19,7 +24,8 @@ import (
 //
 // It reads by quorum what exists, then waits for each object to have been
 // delivered in that form or a later one, and for each object that does not exist
-// any more to have been delivered as gone.
+// any more to have been delivered as gone. A read that fails is tried again; the
+// error says that ctx ended first.
 func (w *Watch) CaughtUp(ctx context.Context) error {
 	for _, kind := range []struct {
 		resource, selector string
@@ -29,8 +35,16 @@ func (w *Watch) CaughtUp(ctx context.Context) error {
 		// the list and never delivered again is not waited for.
 		kind.delivered.noteDeletions(true)
 		defer kind.delivered.noteDeletions(false)
-		list, err := w.client.metadata.Resource(corev1.SchemeGroupVersion.WithResource(kind.resource)).
-			List(ctx, metav1.ListOptions{FieldSelector: kind.selector}) // no resourceVersion: by quorum
+		var list *metav1.PartialObjectMetadataList
+		err := wait.PollUntilContextCancel(ctx, listRetry, true, func(ctx context.Context) (bool, error) {
+			var err error
+			list, err = w.client.metadata.Resource(corev1.SchemeGroupVersion.WithResource(kind.resource)).
+				List(ctx, metav1.ListOptions{FieldSelector: kind.selector}) // no resourceVersion: by quorum
+			if err != nil {
+				klog.FromContext(ctx).Info("Listing failed; trying again", "resource", kind.resource, "err", err)
+			}
+			return err == nil, nil
+		})
 		if err != nil {
 			return fmt.Errorf("list %s: %w", kind.resource, err)
 		}
