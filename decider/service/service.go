@@ -55,7 +55,7 @@ type Config struct {
 	// are refused with RESOURCE_EXHAUSTED. 0 means 64; negative means none.
 	MaxWaiting int
 	// OmitStateDigest leaves the digest of the state out of the answers. It
-	// costs more than half of what a large request takes besides deciding.
+	// costs about as much as decoding the state.
 	OmitStateDigest bool
 	// DrainTimeout is how long Serve waits for requests in flight after it was
 	// told to end. 0 means 10 seconds.
