@@ -205,7 +205,7 @@ func schedule(ctx context.Context, o *options) error {
 		<-leadCtx.Done()
 		leading.Set(0)
 	})
-	log.Info("Stopped scheduling", "err", err)
+	log.Info("Stopped scheduling")
 	flush, cancelFlush := context.WithTimeout(running, flushTimeout)
 	defer cancelFlush()
 	if flushErr := reporter.Flush(flush); flushErr != nil {

@@ -133,37 +133,39 @@ func (d *decider) run(ctx context.Context, config Config) {
 		switch state {
 		case connectivity.Idle:
 			d.conn.Connect()
-		case connectivity.Ready:
+		case connectivity.Ready, connectivity.TransientFailure:
+			// Without a connection the call fails at once, and says why there is none.
 			call, cancel := context.WithTimeout(ctx, config.Timeout)
 			described, err := d.client.Describe(call, &berthv1.DescribeRequest{})
 			cancel()
 			if err != nil {
-				d.set(nil, status.Convert(err).Message())
-				log.Info("Decider did not introduce itself", "err", err)
-				// Not by polling: the next try is when the connection changes, or after a
-				// while if it does not.
-				wait, stop := context.WithTimeout(ctx, 2*time.Second)
-				d.conn.WaitForStateChange(wait, state)
-				stop()
-				continue
+				if problem := status.Convert(err).Message(); d.set(nil, problem) {
+					log.Info("Decider is not reachable", "err", problem)
+				}
+				// A connection without an introduction is tried again after a while; one that
+				// failed is when it is made again.
+				if state == connectivity.Ready {
+					wait, stop := context.WithTimeout(ctx, 2*time.Second)
+					d.conn.WaitForStateChange(wait, state)
+					stop()
+					continue
+				}
+				break
 			}
 			d.set(described, "")
 			log.Info("Decider introduced itself", "name", described.GetName(), "version", described.GetVersion(), "instance", described.GetInstanceId())
 			config.Changed()
-		case connectivity.TransientFailure, connectivity.Shutdown:
-			if d.set(nil, "connection failed") {
-				log.Info("Decider is not reachable")
-			}
 		}
 		d.conn.WaitForStateChange(ctx, state)
 	}
 }
 
-// set records whether the decider is reachable and reports whether that is news.
+// set records whether the decider is reachable, and if not why, and reports
+// whether that is news.
 func (d *decider) set(described *berthv1.DescribeResponse, problem string) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	news := (d.described == nil) != (described == nil)
+	news := problem != d.problem
 	d.described, d.problem = described, problem
 	return news
 }
