@@ -45,6 +45,7 @@ tools: ## Compile what runs, checks and asks a local cluster (the first time tak
 ONCE ?=
 NODES ?=
 PODS ?=
+DECIDERS ?=
 TIMEOUT ?=
 TRACE ?=
 TRACE_PODS ?=
@@ -53,9 +54,9 @@ YES ?=
 on = $(if $(filter-out 0 false,$(1)),$(2))
 
 .PHONY: run
-run: build tools ## Schedule a workload on a local cluster (ONCE NODES PODS TIMEOUT TRACE TRACE_PODS CLUSTER YES)
+run: build tools ## Schedule a workload on a local cluster (ONCE NODES PODS DECIDERS TIMEOUT TRACE TRACE_PODS CLUSTER YES)
 	bin/demo $(call on,$(ONCE),--once) $(if $(NODES),--nodes '$(NODES)') $(if $(PODS),--pods '$(PODS)') \
-		$(if $(TIMEOUT),--timeout '$(TIMEOUT)') $(if $(TRACE),--trace '$(TRACE)') \
+		$(if $(DECIDERS),--deciders '$(DECIDERS)') $(if $(TIMEOUT),--timeout '$(TIMEOUT)') $(if $(TRACE),--trace '$(TRACE)') \
 		$(if $(TRACE_PODS),--trace-pods '$(TRACE_PODS)') $(if $(CLUSTER),--cluster '$(CLUSTER)') \
 		$(call on,$(YES),--yes)
 
