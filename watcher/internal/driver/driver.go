@@ -92,7 +92,8 @@ type Driver struct {
 	batch    *Batch // outstanding, nil if none
 	batches  uint64
 	pauses   map[string]*pause // by scheduler name
-	binding  int               // pods in binding or reading
+	unheard  int               // bindings handed out without a BindDone yet
+	reading  int               // pods in phase reading
 	ready    Ready
 	refusals map[Refusal]int
 	stale    int
@@ -209,7 +210,7 @@ type Stats struct {
 	// Active, Backoff, Unschedulable and Gated count waiting pods.
 	Active, Backoff, Unschedulable, Gated int
 	// Deciding, Binding and Assumed count pods that are under way: Binding are those
-	// whose binding is not settled, Assumed holds those and the ones that are bound
+	// whose binding has no known outcome, Assumed holds those and the ones that are bound
 	// and were not yet seen by the watch.
 	Deciding, Binding, Assumed int
 	// Nodes and Placed count what the ledger knows.
@@ -230,7 +231,7 @@ func (d *Driver) Stats() Stats {
 		Backoff:       d.queue.Len(queue.Backoff),
 		Unschedulable: d.queue.Len(queue.Waiting),
 		Gated:         len(d.gated),
-		Binding:       d.binding,
+		Binding:       d.underWay(),
 		Assumed:       d.ledger.Assumed(),
 		Nodes:         d.ledger.Nodes(),
 		Placed:        d.ledger.Placed(),
@@ -245,7 +246,12 @@ func (d *Driver) Stats() Stats {
 }
 
 // Settled says that no binding is under way: the process may stop.
-func (d *Driver) Settled() bool { return d.binding == 0 }
+func (d *Driver) Settled() bool { return d.underWay() == 0 }
+
+// underWay counts the bindings without a known outcome. A binding that was handed
+// out counts until its BindDone, even if its pod is gone by then: whoever carries
+// it out is still busy with it.
+func (d *Driver) underWay() int { return d.unheard + d.reading }
 
 func (d *Driver) podChanged(object *corev1.Pod) {
 	key := types.NamespacedName{Namespace: object.Namespace, Name: object.Name}
@@ -351,20 +357,19 @@ func (d *Driver) leave(uid types.UID) {
 
 // setPhase is the one function that changes a pod's phase.
 func (d *Driver) setPhase(p *pod, to phase) {
-	unsettled := func(ph phase) int {
-		if ph == binding || ph == reading {
-			return 1
-		}
-		return 0
+	if p.phase == reading {
+		d.reading--
 	}
-	d.binding += unsettled(to) - unsettled(p.phase)
+	if to == reading {
+		d.reading++
+	}
 	p.phase = to
 	delete(d.unread, p.object.UID)
 }
 
 // nextBatch puts the next batch into Ready if one may be handed out.
 func (d *Driver) nextBatch() {
-	if d.batch != nil || d.binding >= d.config.MaxBinding {
+	if d.batch != nil || d.underWay() >= d.config.MaxBinding {
 		return
 	}
 	entries := d.queue.Pop(d.config.MaxBatch, func(g queue.Group) bool {
@@ -601,6 +606,7 @@ func (d *Driver) commitPlaced(c *commit, p *pod, decision *berthv1.Decision) {
 	p.refusals = 0
 	d.setPhase(p, binding)
 	d.ledger.Assume(p.object, name)
+	d.unheard++
 	d.ready.Bind = append(d.ready.Bind, Bind{
 		Pod: p.object, Node: name, Attempt: d.queue.Get(p.object.UID).Attempts, Asked: c.batch.Asked,
 	})
@@ -663,6 +669,7 @@ func (d *Driver) reject(c *commit, p *pod) {
 }
 
 func (d *Driver) bindDone(ev BindDone) {
+	d.unheard--
 	p := d.pods[ev.UID]
 	if p == nil || p.phase != binding {
 		return // the watch was faster, or the pod is gone
@@ -682,6 +689,10 @@ func (d *Driver) bindDone(ev BindDone) {
 		d.unbound(p, "the API server refused the binding: "+ev.Message)
 	case BindNotSent:
 		d.forget(p)
+		if p.withdrawn {
+			d.leave(p.object.UID)
+			return
+		}
 		d.again(p)
 	default:
 		panic("driver: unknown bind outcome " + ev.Outcome.String())

@@ -42,7 +42,7 @@ type (
 		Err error
 	}
 
-	// BindDone is the outcome of a Bind.
+	// BindDone is the outcome of a Bind. There must be exactly one for each.
 	BindDone struct {
 		UID     types.UID
 		Outcome BindOutcome

@@ -1,0 +1,571 @@
+package driver
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"pgregory.net/rapid"
+
+	berthv1 "github.com/berth-scheduler/berth/proto/berth/v1"
+)
+
+// TestLaws runs the driver against a model of a cluster in which everything that
+// can happen does, in any order: answers come late or not at all, deciders lie,
+// others bind pods too. After each step the laws in check hold; when the faults
+// end, every pod that fits is bound. A failure prints its shortest story.
+func TestLaws(t *testing.T) {
+	// A pod's life alone takes eight steps, and a run takes about a millisecond.
+	for name, value := range map[string]string{"rapid.steps": "100", "rapid.checks": "3000"} {
+		if f := flag.Lookup(name); f.Value.String() == f.DefValue {
+			f.Value.Set(value)
+			defer f.Value.Set(f.DefValue)
+		}
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		w := newWorld(t)
+		t.Repeat(map[string]func(*rapid.T){
+			"": func(*rapid.T) { w.check() },
+			"step": func(t *rapid.T) {
+				actions := w.possible()
+				actions[rapid.IntRange(0, len(actions)-1).Draw(t, "action")]()
+			},
+		})
+		w.settle()
+	})
+}
+
+// possible are the things that can happen next.
+func (w *world) possible() (actions []func()) {
+	when := func(possible bool, all ...func()) {
+		if possible {
+			actions = append(actions, all...)
+		}
+	}
+	when(len(w.podWatch) > 0, w.showPods, w.showPods) // twice, so that it keeps up
+	when(len(w.nodeWatch) > 0, w.showNode)
+	when(w.batch != nil, w.decideHonestly, w.decideBadly)
+	when(len(w.binds) > 0, w.bindNow, w.bindWithFault)
+	when(len(w.replies) > 0, w.replyNow)
+	when(len(w.reads) > 0, w.readNow, w.readFails)
+	when(len(w.pods) < maxPods, w.createPod)
+	when(len(w.pods) > 0, w.changePod, w.deletePod)
+	when(len(w.nodes) < len(nodeNames), w.createNode)
+	when(len(w.nodes) > 0, w.changeNode, w.deleteNode)
+	when(len(w.nodes) > 0 && len(w.names(unassigned)) > 0, w.foreignBind)
+	when(true, w.wait)
+	return actions
+}
+
+const maxBatch, maxBinding, maxPods = 3, 2, 7
+
+var nodeNames = []string{"a", "b", "c"}
+
+// world is an API server, its watch, deciders, and a driver between them.
+type world struct {
+	t      *rapid.T
+	story  []string
+	driver *Driver
+	now    time.Time
+	uids   int
+
+	// What is true. An object is replaced, never changed.
+	pods  map[string]*corev1.Pod // by name
+	nodes map[string]*corev1.Node
+	// touched are nodes whose room others took or shrank: there, and there alone, our
+	// bindings may come to more than fits.
+	touched map[string]bool
+
+	// What the driver was told, and what it will be told, in order per kind.
+	seen                map[types.UID]*corev1.Pod
+	podWatch, nodeWatch []Event
+
+	// What the driver wants done.
+	batch   *Batch
+	binds   []Bind     // not at the API server yet
+	replies []BindDone // of bindings that have had their effect or never will
+	reads   []Read
+	wake    time.Time
+	lied    bool // a pod was rejected that may fit
+}
+
+func newWorld(t *rapid.T) *world {
+	return &world{
+		t:      t,
+		driver: New(Config{Deciders: map[string]int{"berth": 2}, Epoch: "e", Seed: 1, MaxBatch: maxBatch, MaxBinding: maxBinding}),
+		now:    start, pods: map[string]*corev1.Pod{}, nodes: map[string]*corev1.Node{}, touched: map[string]bool{},
+		seen: map[types.UID]*corev1.Pod{},
+	}
+}
+
+// The API server.
+
+func (w *world) uid(name string) string { w.uids++; return fmt.Sprintf("%s-%d", name, w.uids) }
+
+func (w *world) setPod(p *corev1.Pod) {
+	w.pods[p.Name] = p
+	w.podWatch = append(w.podWatch, PodChanged{p})
+}
+
+func (w *world) createPod() {
+	name := ""
+	for i := 0; name == "" || w.pods[name] != nil; i++ {
+		name = fmt.Sprintf("p%d", i) // the first free name, so that names are used again
+	}
+	p := newPod(name, w.uid(name), rapid.SampledFrom([]string{"1", "2", "3"}).Draw(w.t, "cpu"))
+	if rapid.IntRange(0, 4).Draw(w.t, "gated") == 0 {
+		p.Spec.SchedulingGates = []corev1.PodSchedulingGate{{Name: "gate"}}
+	}
+	w.say("%s is created, gated=%v", p.UID, len(p.Spec.SchedulingGates) > 0)
+	w.setPod(p)
+}
+
+func (w *world) changePod() {
+	p := w.anyPod(everyPod).DeepCopy()
+	if len(p.Spec.SchedulingGates) > 0 {
+		p.Spec.SchedulingGates = nil
+	} else {
+		p.Labels = map[string]string{"changed": w.uid("")}
+	}
+	w.say("%s is changed", p.UID)
+	w.setPod(p)
+}
+
+// deletePod marks a pod for deletion, and removes it if it has no node or was
+// marked before.
+func (w *world) deletePod() {
+	p := w.anyPod(everyPod)
+	if p.DeletionTimestamp == nil && rapid.Bool().Draw(w.t, "gracefully") {
+		p = p.DeepCopy()
+		p.DeletionTimestamp = &metav1.Time{Time: w.now}
+		w.say("%s is marked for deletion", p.UID)
+		w.setPod(p)
+		return
+	}
+	w.say("%s is gone", p.UID)
+	delete(w.pods, p.Name)
+	w.podWatch = append(w.podWatch, PodGone{p})
+}
+
+func (w *world) setNode(name, uid, cpu string, cordoned bool) {
+	n := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name, UID: types.UID(uid)}}
+	n.Spec.Unschedulable = cordoned
+	n.Status.Allocatable = corev1.ResourceList{corev1.ResourceCPU: resource.MustParse(cpu), corev1.ResourcePods: resource.MustParse("110")}
+	w.nodes[name] = n
+	w.nodeWatch = append(w.nodeWatch, NodeChanged{n})
+}
+
+func (w *world) createNode() {
+	free := slices.DeleteFunc(slices.Clone(nodeNames), func(name string) bool { return w.nodes[name] != nil })
+	name := rapid.SampledFrom(free).Draw(w.t, "name")
+	uid := w.uid(name)
+	w.say("node %s is created", uid)
+	w.setNode(name, uid, rapid.SampledFrom([]string{"2", "4"}).Draw(w.t, "cpu"), false)
+}
+
+func (w *world) changeNode() {
+	n := w.anyNode()
+	cpu, cordoned := rapid.SampledFrom([]string{"1", "3", "5"}).Draw(w.t, "cpu"), rapid.Bool().Draw(w.t, "cordoned")
+	w.say("node %s has cpu=%s cordoned=%v", n.UID, cpu, cordoned)
+	w.touched[n.Name] = true
+	w.setNode(n.Name, string(n.UID), cpu, cordoned)
+}
+
+func (w *world) deleteNode() {
+	n := w.anyNode()
+	w.say("node %s is gone", n.UID)
+	w.touched[n.Name] = true
+	delete(w.nodes, n.Name)
+	w.nodeWatch = append(w.nodeWatch, NodeGone{n})
+}
+
+func (w *world) foreignBind() {
+	p, n := w.anyPod(unassigned).DeepCopy(), w.anyNode()
+	w.say("%s is bound to %s by somebody else", p.UID, n.Name)
+	w.touched[n.Name] = true
+	p.Spec.NodeName = n.Name
+	w.setPod(p)
+}
+
+// bindAtServer is the API server's side of a Binding: any node will do, but the
+// pod must be this very one, ungated, and without a node.
+func (w *world) bindAtServer(b Bind) BindOutcome {
+	p := w.pods[b.Pod.Name]
+	switch {
+	case p == nil:
+		return BindGone
+	case p.UID != b.Pod.UID, p.Spec.NodeName != "", !eligible(p):
+		return BindConflict
+	}
+	p = p.DeepCopy()
+	p.Spec.NodeName = b.Node
+	w.setPod(p)
+	return BindOK
+}
+
+// What happens to the driver's work.
+
+func (w *world) bindNow() {
+	b := pick(w.t, &w.binds)
+	o := w.bindAtServer(b)
+	w.say("binding %s to %s: %v", b.Pod.UID, b.Node, o)
+	w.replies = append(w.replies, BindDone{UID: b.Pod.UID, Outcome: o})
+}
+
+func (w *world) bindWithFault() {
+	b := pick(w.t, &w.binds)
+	o := rapid.SampledFrom([]BindOutcome{BindUnknown, BindRefused, BindNotSent}).Draw(w.t, "outcome")
+	happened := o == BindUnknown && rapid.Bool().Draw(w.t, "happened") && w.bindAtServer(b) == BindOK
+	w.say("binding %s to %s: %v, happened=%v", b.Pod.UID, b.Node, o, happened)
+	w.replies = append(w.replies, BindDone{UID: b.Pod.UID, Outcome: o, Message: o.String()})
+}
+
+func (w *world) replyNow() {
+	r := pick(w.t, &w.replies)
+	w.say("the driver hears that binding %s is %v", r.UID, r.Outcome)
+	w.step(r)
+}
+
+func (w *world) readNow() {
+	r := pick(w.t, &w.reads)
+	done := ReadDone{UID: r.UID}
+	if p := w.pods[r.Name]; p != nil && p.UID == r.UID {
+		done.Pod = p
+	}
+	w.say("reading %s finds it: %v", r.UID, done.Pod != nil)
+	w.step(done)
+}
+
+func (w *world) readFails() {
+	r := pick(w.t, &w.reads)
+	w.say("reading %s fails", r.UID)
+	w.step(ReadDone{UID: r.UID, Err: errors.New("timeout")})
+}
+
+func (w *world) wait() {
+	d := time.Duration(rapid.SampledFrom([]int{1, 100, 1000, 11000}).Draw(w.t, "ms")) * time.Millisecond
+	w.now = w.now.Add(d)
+	w.say("%v later", d)
+	w.step(nil)
+}
+
+// showPods lets the watch show some changes before the driver is asked for work.
+func (w *world) showPods() {
+	for range rapid.IntRange(1, 3).Draw(w.t, "changes") {
+		if len(w.podWatch) > 0 {
+			w.driver.Step(w.now, w.nextOfPods())
+		}
+	}
+	w.collect()
+}
+
+func (w *world) nextOfPods() Event {
+	ev := w.podWatch[0]
+	w.podWatch = w.podWatch[1:]
+	switch ev := ev.(type) {
+	case PodChanged:
+		w.say("the watch shows %s on %q", ev.Pod.UID, ev.Pod.Spec.NodeName)
+		w.seen[ev.Pod.UID] = ev.Pod
+	case PodGone:
+		w.say("the watch shows that %s is gone", ev.Pod.UID)
+		delete(w.seen, ev.Pod.UID)
+	}
+	return ev
+}
+
+func (w *world) showNode() {
+	ev := w.nodeWatch[0]
+	w.nodeWatch = w.nodeWatch[1:]
+	w.say("the watch shows node %T", ev)
+	w.step(ev)
+}
+
+// decideHonestly answers with the first node that has room.
+func (w *world) decideHonestly() {
+	b := w.outstanding()
+	w.say("batch %d is decided", b.ID)
+	w.step(Decided{Batch: b.ID, Decider: "honest", Response: firstFit(b.Request)})
+}
+
+func firstFit(r *berthv1.DecideRequest) *berthv1.DecideResponse {
+	used := map[string]int64{}
+	for _, p := range r.GetSnapshot().GetPlacedPods() {
+		used[p.GetNodeName()] += p.GetRequests()["cpu"]
+	}
+	response := &berthv1.DecideResponse{}
+	for _, p := range r.GetPods() {
+		d := &berthv1.Decision{PodUid: p.GetUid(), Outcome: berthv1.Outcome_OUTCOME_REJECTED, Rejection: &berthv1.Rejection{Message: "full"}}
+		for _, n := range r.GetSnapshot().GetNodes() {
+			if want := p.GetRequests()["cpu"]; !n.GetUnschedulable() && used[n.GetName()]+want <= n.GetAllocatable()["cpu"] {
+				used[n.GetName()] += want
+				d = place(p, n.GetName(), n.GetUid())
+				break
+			}
+		}
+		response.Decisions = append(response.Decisions, d)
+	}
+	return response
+}
+
+func place(p *berthv1.Pod, node, uid string) *berthv1.Decision {
+	return &berthv1.Decision{PodUid: p.GetUid(), Outcome: berthv1.Outcome_OUTCOME_PLACED,
+		Candidates: []*berthv1.Candidate{{NodeName: node, NodeUid: uid}}}
+}
+
+// decideBadly answers nothing, too little, or what is not so.
+func (w *world) decideBadly() {
+	b := w.outstanding()
+	ev := Decided{Batch: b.ID, Decider: "bad", Response: firstFit(b.Request)}
+	how := rapid.SampledFrom([]string{"lost", "failed", "short", "empty", "lies"}).Draw(w.t, "how")
+	w.say("batch %d: the decider is bad: %s", b.ID, how)
+	switch all := ev.Response.Decisions; how {
+	case "lost":
+		ev.Response, ev.Err = nil, ErrNoDecider
+	case "failed":
+		ev.Response, ev.Err = nil, errors.New("internal")
+	case "short":
+		ev.Response.Decisions = all[1:]
+	case "empty":
+		ev.Response = nil
+	case "lies":
+		nodes := b.Request.GetSnapshot().GetNodes()
+		for i, p := range b.Request.GetPods() {
+			switch lie := rapid.SampledFrom([]string{"not decided", "unknown node", "any node", "no node", "unsupported", "honest"}).Draw(w.t, "lie"); lie {
+			case "not decided":
+				all[i] = &berthv1.Decision{PodUid: p.GetUid(), Outcome: berthv1.Outcome_OUTCOME_NOT_DECIDED}
+			case "unknown node":
+				all[i] = place(p, "z", "z-uid")
+			case "any node": // full, cordoned or gone for all it knows
+				if len(nodes) > 0 {
+					n := rapid.SampledFrom(nodes).Draw(w.t, "node")
+					all[i] = place(p, n.GetName(), n.GetUid())
+				}
+			case "no node":
+				all[i] = &berthv1.Decision{PodUid: p.GetUid(), Outcome: berthv1.Outcome_OUTCOME_PLACED}
+			case "unsupported":
+				w.lied = true
+				all[i] = &berthv1.Decision{PodUid: p.GetUid(), Outcome: berthv1.Outcome_OUTCOME_UNSUPPORTED, Refusal: &berthv1.Refusal{Constraint: "Odd"}}
+			}
+		}
+	}
+	w.step(ev)
+}
+
+// step tells the driver and takes its work.
+func (w *world) step(ev Event) {
+	w.driver.Step(w.now, ev)
+	w.collect()
+}
+
+// collect takes work and checks what holds at the moment it is handed out.
+func (w *world) collect() {
+	r := w.driver.Ready()
+	w.wake = r.Wake
+	if r.Decide != nil {
+		if w.batch != nil {
+			w.fail("batch %d is handed out while %d is outstanding", r.Decide.ID, w.batch.ID)
+		}
+		w.batch = r.Decide
+		for _, p := range r.Decide.Request.GetPods() {
+			if seen := w.seen[types.UID(p.GetUid())]; seen == nil || !eligible(seen) {
+				w.fail("%s is handed out for a decision although it is gone, gated or being deleted", p.GetUid())
+			}
+		}
+	}
+	for _, b := range r.Bind {
+		w.say("the driver binds %s to %s", b.Pod.UID, b.Node)
+		if node, assumed, _ := w.driver.ledger.Holds(b.Pod.UID); !assumed || node != b.Node {
+			w.fail("%s is to be bound to %s, which is not promised to it", b.Pod.UID, b.Node)
+		}
+		if slices.Contains(w.underWay(), b.Pod.UID) {
+			w.fail("%s is to be bound while a binding of it is under way", b.Pod.UID)
+		}
+		node, usage := w.driver.ledger.Node(b.Node)
+		if node == nil || usage.Requested["cpu"] > node.Status.Allocatable.Cpu().MilliValue() {
+			w.fail("%s is to be bound to %s, which has no room for it", b.Pod.UID, b.Node)
+		}
+		w.binds = append(w.binds, b)
+	}
+	w.reads = append(w.reads, r.Read...)
+}
+
+// underWay are the pods with a binding of which the driver has not heard.
+func (w *world) underWay() (uids []types.UID) {
+	for _, b := range w.binds {
+		uids = append(uids, b.Pod.UID)
+	}
+	for _, r := range w.replies {
+		uids = append(uids, r.UID)
+	}
+	return uids
+}
+
+// check is the laws.
+func (w *world) check() {
+	d := w.driver
+	for uid, p := range d.pods {
+		e := d.queue.Get(uid)
+		if e == nil || (e.State().String() == "out") != (p.phase != queued) {
+			w.fail("%s is %v, and in the queue: %v", uid, p.phase, e)
+		}
+		if _, assumed, holds := d.ledger.Holds(uid); holds != (p.phase >= binding) || assumed != holds {
+			w.fail("%s is %v, and in the ledger: %v, assumed: %v", uid, p.phase, holds, assumed)
+		}
+		if p.phase == deciding && (d.batch == nil || !slices.ContainsFunc(d.batch.Request.GetPods(),
+			func(r *berthv1.Pod) bool { return r.GetUid() == string(uid) })) {
+			w.fail("%s waits for a decision that nobody was asked for", uid)
+		}
+		if p.phase == binding && !slices.Contains(w.underWay(), uid) {
+			w.fail("%s waits for a binding that nobody was asked for", uid)
+		}
+		if p.phase == queued && d.gated[uid] {
+			w.fail("%s is queued and gated", uid)
+		}
+	}
+	for uid, p := range w.seen {
+		node, assumed, holds := d.ledger.Holds(uid)
+		switch { // what an answer told before the watch is no loss
+		case p.Spec.NodeName != "" && (node != p.Spec.NodeName || assumed || d.pods[uid] != nil):
+			w.fail("%s was seen on %s; the ledger says %q, assumed: %v", uid, p.Spec.NodeName, node, assumed)
+		case unassigned(p) && d.pods[uid] == nil && !holds && w.waits(p):
+			w.fail("%s is lost", uid)
+		}
+	}
+	if (d.batch == nil) != (w.batch == nil) {
+		w.fail("the driver waits for a decision: %v; one was asked for: %v", d.batch != nil, w.batch != nil)
+	}
+	if n := len(w.underWay()); n >= maxBinding+maxBatch {
+		w.fail("%d bindings are under way, of at most %d", n, maxBinding+maxBatch-1)
+	}
+	if len(w.underWay()) > 0 && d.Settled() {
+		w.fail("the driver is settled while bindings are under way: %v", w.underWay())
+	}
+	for name, n := range w.nodes {
+		if used := w.used(name); used > n.Status.Allocatable.Cpu().MilliValue() && !w.touched[name] {
+			w.fail("node %s holds %dm of %v, and nobody else touched it", name, used, n.Status.Allocatable.Cpu())
+		}
+	}
+}
+
+// settle ends the faults, and gives the driver a minute.
+func (w *world) settle() {
+	w.say("the faults end")
+	if w.lied { // what was turned down for a lie waits for another decider
+		w.step(DecidersChanged{})
+	}
+	for end := w.now.Add(time.Minute); ; {
+		w.check()
+		switch {
+		case len(w.nodeWatch) > 0:
+			w.showNode()
+		case len(w.podWatch) > 0:
+			w.step(w.nextOfPods())
+		case w.batch != nil:
+			w.decideHonestly()
+		case len(w.binds) > 0:
+			w.bindNow()
+		case len(w.replies) > 0:
+			w.replyNow()
+		case len(w.reads) > 0:
+			w.readNow()
+		case !w.wake.IsZero() && w.wake.Before(end):
+			if !w.wake.After(w.now) {
+				w.fail("the driver wants to be woken at %v, which is over", w.wake)
+			}
+			w.now = w.wake
+			w.step(nil)
+		default:
+			w.checkSettled()
+			return
+		}
+	}
+}
+
+func (w *world) checkSettled() {
+	if s := w.driver.Stats(); s.Deciding+s.Binding+s.Assumed > 0 {
+		w.fail("something is under way for ever: %+v", s)
+	}
+	for _, name := range slices.Sorted(maps.Keys(w.pods)) {
+		p := w.pods[name]
+		if p.Spec.NodeName != "" || !eligible(p) {
+			continue
+		}
+		for _, n := range w.nodes {
+			if room := n.Status.Allocatable.Cpu().MilliValue() - w.used(n.Name); !n.Spec.Unschedulable && room >= cpuOf(p) {
+				w.fail("%s waits although it fits on %s", p.UID, n.Name)
+			}
+		}
+	}
+}
+
+// Small things.
+
+func eligible(p *corev1.Pod) bool {
+	return p.DeletionTimestamp == nil && len(p.Spec.SchedulingGates) == 0
+}
+
+func cpuOf(p *corev1.Pod) int64 {
+	return p.Spec.Containers[0].Resources.Requests.Cpu().MilliValue()
+}
+
+func (w *world) used(node string) (sum int64) {
+	for _, p := range w.pods {
+		if p.Spec.NodeName == node {
+			sum += cpuOf(p)
+		}
+	}
+	return sum
+}
+
+func everyPod(*corev1.Pod) bool     { return true }
+func unassigned(p *corev1.Pod) bool { return p.Spec.NodeName == "" && eligible(p) }
+
+// waits says whether the pod, as it was seen, really exists and has no node.
+func (w *world) waits(seen *corev1.Pod) bool {
+	p := w.pods[seen.Name]
+	return p != nil && p.UID == seen.UID && unassigned(p)
+}
+
+// names are the names of some of the pods, in order.
+func (w *world) names(which func(*corev1.Pod) bool) []string {
+	return slices.DeleteFunc(slices.Sorted(maps.Keys(w.pods)), func(name string) bool { return !which(w.pods[name]) })
+}
+
+func (w *world) anyPod(which func(*corev1.Pod) bool) *corev1.Pod {
+	return w.pods[rapid.SampledFrom(w.names(which)).Draw(w.t, "pod")]
+}
+
+func (w *world) anyNode() *corev1.Node {
+	return w.nodes[rapid.SampledFrom(slices.Sorted(maps.Keys(w.nodes))).Draw(w.t, "node")]
+}
+
+func (w *world) outstanding() *Batch {
+	b := w.batch
+	w.batch = nil
+	return b
+}
+
+// pick takes any element, most simply the first.
+func pick[E any](t *rapid.T, list *[]E) E {
+	i := rapid.IntRange(0, len(*list)-1).Draw(t, "which")
+	e := (*list)[i]
+	*list = slices.Delete(slices.Clone(*list), i, i+1)
+	return e
+}
+
+func (w *world) say(format string, args ...any) {
+	w.story = append(w.story, fmt.Sprintf(format, args...))
+}
+
+func (w *world) fail(format string, args ...any) {
+	w.t.Fatalf("%s:\n  %s\n", fmt.Sprintf(format, args...), strings.Join(w.story, "\n  "))
+}
