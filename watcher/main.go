@@ -19,6 +19,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/signal"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -73,7 +74,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	case errors.Is(err, flag.ErrHelp):
 		return 0
 	case err != nil:
-		fmt.Fprintf(stderr, "watcher: %v\n", err)
+		complain(stderr, err)
 		return 2
 	case o.version:
 		fmt.Fprintln(stdout, version.Get().GitVersion)
@@ -81,10 +82,17 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	}
 	defer logs.FlushLogs()
 	if err := schedule(klog.NewContext(ctx, klog.Background()), o); err != nil {
-		fmt.Fprintf(stderr, "watcher: %v\n", err)
+		complain(stderr, err)
 		return 1
 	}
 	return 0
+}
+
+// complain prints an error, one line for each of those that were joined.
+func complain(stderr io.Writer, err error) {
+	for line := range strings.SplitSeq(err.Error(), "\n") {
+		fmt.Fprintf(stderr, "watcher: %s\n", line)
+	}
 }
 
 // schedule runs the watcher until ctx ends or the Lease is lost.
@@ -133,6 +141,7 @@ func schedule(ctx context.Context, o *options) error {
 	running, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
 	stop, stopScheduling := context.WithCancel(running)
+	defer stopScheduling()
 
 	var l *loop.Loop
 	pool, err := remote.New(remote.Config{

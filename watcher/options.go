@@ -84,8 +84,9 @@ func parseOptions(args []string, out io.Writer, addLogging func(*flag.FlagSet)) 
 			fmt.Fprint(out, usage)
 			fs.SetOutput(out)
 			fs.PrintDefaults()
+			return nil, err
 		}
-		return nil, err
+		return nil, fmt.Errorf("%w (watcher --help lists the flags)", err)
 	}
 	if o.version {
 		return o, nil
@@ -111,7 +112,11 @@ func (o *options) complete() error {
 	var errs []error
 	complain := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
 
-	o.schedulerNames = slices.Compact(slices.Clone(o.rawSchedulerNames))
+	for _, name := range o.rawSchedulerNames {
+		if !slices.Contains(o.schedulerNames, name) {
+			o.schedulerNames = append(o.schedulerNames, name)
+		}
+	}
 	if len(o.schedulerNames) == 0 {
 		o.schedulerNames = []string{"berth"}
 	}
