@@ -9,7 +9,6 @@ package e2e
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -451,12 +450,4 @@ func (b *lockedBuffer) String() string {
 func tail(s string, lines int) string {
 	all := strings.Split(strings.TrimSpace(s), "\n")
 	return strings.Join(all[max(0, len(all)-lines):], "\n")
-}
-
-// decode reads JSON that a program printed.
-func decode(t testing.TB, data string, into any) {
-	t.Helper()
-	if err := json.Unmarshal([]byte(data), into); err != nil {
-		t.Fatalf("%v in:\n%s", err, data)
-	}
 }

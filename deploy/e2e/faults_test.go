@@ -94,7 +94,7 @@ func TestKills(t *testing.T) {
 
 	out, err := exec.Command(bin+"/check", "--kubeconfig", adminKubeconfig(), "--record", record,
 		"--audit-log", filepath.Join(clusterDir, "audit.log"), "--scheduler-name", "berth").CombinedOutput()
-	t.Logf("bin/check:\n%s", out)
+	t.Logf("REPORT: bin/check after the kills:\n%s", out)
 	if err != nil {
 		t.Errorf("bin/check: %v", err)
 	}
@@ -119,7 +119,7 @@ func TestRollingUpdate(t *testing.T) {
 	began := time.Now()
 	createPods(t, n, "after", "100m")
 	eventually(t, "the standby schedules", func() error { return standby.said(`"Bound"`) })
-	t.Logf("from SIGTERM to the standby's first binding: %v", time.Since(began).Round(time.Millisecond))
+	t.Logf("REPORT: from SIGTERM to the standby's first binding: %v", time.Since(began).Round(time.Millisecond))
 	<-active.done
 	if code := active.cmd.ProcessState.ExitCode(); code != 0 {
 		t.Errorf("the watcher that was asked to stop ended with %d", code)

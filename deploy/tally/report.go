@@ -112,6 +112,9 @@ func (p *pkg) step(ev event, w io.Writer) (done bool) {
 		if ev.Elapsed >= slow {
 			fmt.Fprintf(w, "     %s.%s %.1fs\n", ev.Package, ev.Test, ev.Elapsed)
 		}
+		if reports(said) {
+			fmt.Fprintf(w, "SAYS %s.%s\n%s", ev.Package, ev.Test, said)
+		}
 	case "skip":
 		p.skipped++
 		fmt.Fprintf(w, "SKIP %s.%s\n%s", ev.Package, ev.Test, said)
@@ -120,6 +123,12 @@ func (p *pkg) step(ev event, w io.Writer) (done bool) {
 		fmt.Fprintf(w, "FAIL %s.%s\n%s", ev.Package, ev.Test, said)
 	}
 	return false
+}
+
+// reports says whether a test that passed logged something that people should
+// see: a part of it that could not run here, or a figure.
+func reports(said string) bool {
+	return strings.Contains(said, "NOT RUN:") || strings.Contains(said, "REPORT:")
 }
 
 // end closes the package: ev is its own pass, fail or skip.

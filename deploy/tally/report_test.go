@@ -55,6 +55,19 @@ FAIL p
 			shown: "ok   p 1.0s: 1 passed, 0 skipped\nok   q 2.0s: 1 passed, 0 skipped\n",
 		},
 		{
+			name: "what a passing test could not run is shown, what else it logged is not",
+			lines: `{"Action":"run","Package":"p","Test":"TestA"}
+{"Action":"output","Package":"p","Test":"TestA","Output":"    a_test.go:9: NOT RUN: docker build: no engine\n"}
+{"Action":"pass","Package":"p","Test":"TestA"}
+{"Action":"run","Package":"p","Test":"TestB"}
+{"Action":"output","Package":"p","Test":"TestB","Output":"    b_test.go:9: 100 cases\n"}
+{"Action":"pass","Package":"p","Test":"TestB"}
+{"Action":"pass","Package":"p","Elapsed":1}
+`,
+			want:  counts{passed: 2},
+			shown: "SAYS p.TestA\n         a_test.go:9: NOT RUN: docker build: no engine\nok   p 1.0s: 2 passed, 0 skipped\n",
+		},
+		{
 			name:  "a package without tests",
 			lines: `{"Action":"output","Package":"p","Output":"?   \tp\t[no test files]\n"}` + "\n" + `{"Action":"skip","Package":"p"}` + "\n",
 		},

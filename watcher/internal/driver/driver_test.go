@@ -76,10 +76,9 @@ var start = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
 // story is a driver with what its text needs to be short: pods by name.
 type story struct {
-	now     time.Time
-	driver  *Driver
-	pods    map[string]*corev1.Pod // by name, as last given
-	batches []*Batch
+	now    time.Time
+	driver *Driver
+	pods   map[string]*corev1.Pod // by name, as last given
 }
 
 // parse reads one event.
