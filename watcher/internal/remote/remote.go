@@ -221,6 +221,7 @@ func (p *Pool) Decide(ctx context.Context, b *driver.Batch) (driver.Decided, []A
 	deciders := p.names[b.SchedulerName]
 	var attempts []Attempt
 	var problems []string
+	var tooLarge error
 	for i := range deciders {
 		d := deciders[(b.Fallback+i)%len(deciders)]
 		described, problem := d.get()
@@ -240,40 +241,50 @@ func (p *Pool) Decide(ctx context.Context, b *driver.Batch) (driver.Decided, []A
 			// Another replica may be of another build, but the same request rarely
 			// becomes better: the pods back off.
 			return driver.Decided{Batch: b.ID, Decider: d.target, Err: fmt.Errorf("decider %s: %w", d.target, err)}, attempts
+		case codes.ResourceExhausted:
+			// Too busy, or grpc's own limit, which it words alike at both ends.
+			if message := status.Convert(err).Message(); strings.Contains(message, "larger than max") {
+				tooLarge = fmt.Errorf("decider %s: %s: raise --max-message-bytes of the watcher and of the decider", d.target, message)
+			}
 		}
+	}
+	if tooLarge != nil {
+		return driver.Decided{Batch: b.ID, Err: tooLarge}, attempts // waiting for a decider would not help
 	}
 	return driver.Decided{Batch: b.ID, Err: fmt.Errorf("%w: %s", driver.ErrNoDecider, strings.Join(problems, "; "))}, attempts
 }
 
-// decide asks one decider about the pods that it understands.
+// decide asks one decider about the pods that it understands, as many as it takes
+// at a time.
 func (d *decider) decide(ctx context.Context, timeout time.Duration, described *berthv1.DescribeResponse, full *berthv1.DecideRequest) (*berthv1.DecideResponse, error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	request, refused := split(full, described.GetConstraints())
+	request, instead := split(full, described)
 	if request == nil {
-		return &berthv1.DecideResponse{Decisions: refused}, nil
+		return &berthv1.DecideResponse{Decisions: instead}, nil
 	}
 	response, err := d.client.Decide(ctx, request)
 	if err != nil {
 		return nil, err
 	}
-	if merged := merge(refused, response.GetDecisions()); merged != nil {
+	if merged := merge(instead, response.GetDecisions()); merged != nil {
 		response.Decisions = merged
 		return response, nil
 	}
 	return nil, errors.New("it did not answer pod by pod")
 }
 
-// split leaves in the request the pods whose every constraint is among the
-// understood, and returns for the others their refusal. In refused, nil stands
-// for the pods that are left; it is nil if all are. The request is nil if none
-// is left.
-func split(full *berthv1.DecideRequest, understood []string) (request *berthv1.DecideRequest, refused []*berthv1.Decision) {
-	left := 0
+// split leaves in the request the pods whose every constraint the decider
+// understands, as many as it takes at a time, and returns for the others a
+// decision in its place: UNSUPPORTED, or NOT_DECIDED for those beyond. In
+// instead, nil stands for the pods that are left; it is nil if all are. The
+// request is nil if none is left.
+func split(full *berthv1.DecideRequest, described *berthv1.DescribeResponse) (request *berthv1.DecideRequest, instead []*berthv1.Decision) {
+	left, most := 0, int(described.GetLimits().GetMaxPods())
 	decisions := make([]*berthv1.Decision, len(full.GetPods()))
 	for i, pod := range full.GetPods() {
 		for _, name := range pod.GetConstraints() {
-			if !slices.Contains(understood, name) {
+			if !slices.Contains(described.GetConstraints(), name) {
 				decisions[i] = &berthv1.Decision{
 					PodUid:  pod.GetUid(),
 					Outcome: berthv1.Outcome_OUTCOME_UNSUPPORTED,
@@ -282,7 +293,11 @@ func split(full *berthv1.DecideRequest, understood []string) (request *berthv1.D
 				break
 			}
 		}
-		if decisions[i] == nil {
+		switch {
+		case decisions[i] != nil:
+		case most > 0 && left == most:
+			decisions[i] = &berthv1.Decision{PodUid: pod.GetUid(), Outcome: berthv1.Outcome_OUTCOME_NOT_DECIDED}
+		default:
 			left++
 		}
 	}
@@ -301,22 +316,22 @@ func split(full *berthv1.DecideRequest, understood []string) (request *berthv1.D
 	return request, decisions
 }
 
-// merge puts the answers where refused has nil. It returns nil if there are not
+// merge puts the answers where instead has nil. It returns nil if there are not
 // as many answers as gaps.
-func merge(refused, answers []*berthv1.Decision) []*berthv1.Decision {
-	if refused == nil {
+func merge(instead, answers []*berthv1.Decision) []*berthv1.Decision {
+	if instead == nil {
 		return answers
 	}
-	for i := range refused {
-		if refused[i] == nil {
+	for i := range instead {
+		if instead[i] == nil {
 			if len(answers) == 0 {
 				return nil
 			}
-			refused[i], answers = answers[0], answers[1:]
+			instead[i], answers = answers[0], answers[1:]
 		}
 	}
 	if len(answers) > 0 {
 		return nil
 	}
-	return refused
+	return instead
 }
