@@ -694,6 +694,11 @@ func (d *Driver) bindDone(ev BindDone) {
 			return
 		}
 		d.again(p)
+		// Not at once: until the Lease is renewed or lost nothing would be different.
+		name := p.object.Spec.SchedulerName
+		if now := d.pauses[name]; now == nil || !now.until.After(d.now) {
+			d.pause(name)
+		}
 	default:
 		panic("driver: unknown bind outcome " + ev.Outcome.String())
 	}
