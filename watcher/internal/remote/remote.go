@@ -30,7 +30,7 @@ import (
 const serviceConfig = `{
   "loadBalancingConfig": [{"round_robin": {}}],
   "methodConfig": [{
-    "name": [{"service": "berth.v1.DeciderService"}],
+    "name": [{"service": "berth.v1.DeciderService", "method": "Decide"}],
     "retryPolicy": {
       "maxAttempts": 3, "initialBackoff": "0.02s", "maxBackoff": "0.2s", "backoffMultiplier": 2,
       "retryableStatusCodes": ["UNAVAILABLE"]
