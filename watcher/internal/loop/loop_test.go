@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -29,7 +30,7 @@ type fake struct {
 	decide func(ctx context.Context, b *driver.Batch) error
 	bind   func(ctx context.Context) driver.BindOutcome
 	read   func() (*corev1.Pod, error)
-	fenced bool // may not bind; changed while everybody waits
+	fenced atomic.Bool // may not bind
 
 	mu  sync.Mutex // guards log
 	log []string   // what was asked of it, with seconds since the start
@@ -82,7 +83,7 @@ func (f *fake) Read(ctx context.Context, r driver.Read) (*corev1.Pod, error) {
 }
 
 func (f *fake) Report(r driver.Report)     { f.note("report %s %s", r.Pod.Name, r.Reason) }
-func (f *fake) MayBind(now time.Time) bool { return !f.fenced }
+func (f *fake) MayBind(now time.Time) bool { return !f.fenced.Load() }
 
 // running is a loop that runs in a bubble with a clock of its own.
 type running struct {
@@ -260,13 +261,15 @@ func TestStopCancelsADecision(t *testing.T) {
 // tight loop, and goes on when it may again.
 func TestFenced(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := start(t, &fake{fenced: true})
+		f := &fake{}
+		f.fenced.Store(true)
+		r := start(t, f)
 		close(r.lead)
 		r.deliver(t, "web")
 		time.Sleep(150 * time.Millisecond)
 		r.want(t, "0s decide 1: 1 pods, 1 nodes", "100ms decide 2: 1 pods, 1 nodes")
 		r.wantMetric(t, "berth_watcher_binds_total", "not-sent", 2)
-		r.fenced = false
+		r.fenced.Store(false)
 		time.Sleep(100 * time.Millisecond)
 		r.want(t, "200ms bind web", "200ms decide 3: 1 pods, 1 nodes", "200ms report web ")
 		r.end()
