@@ -240,19 +240,24 @@ func (s *Service) decodePods(snapshot *model.Snapshot, records []*berthv1.Pod) (
 	refused = map[int]*berthv1.Decision{}
 	seen := make(map[string]bool, len(records))
 	for i, record := range records {
+		// An earlier pod that was refused counts too.
+		if uid := record.GetUid(); seen[uid] {
+			refused[i] = invalid(record, i, &model.FieldError{
+				Field: "uid", Message: fmt.Sprintf("%q is the uid of an earlier pod of the request", uid),
+			})
+			continue
+		} else if uid != "" {
+			seen[uid] = true
+		}
 		if name := s.firstUnknown(record.GetConstraints()); name != "" {
 			refused[i] = unsupported(record, name)
 			continue
 		}
 		pod, err := snapshot.NewPod(record)
-		if err == nil && seen[pod.UID] {
-			err = &model.FieldError{Field: "uid", Message: fmt.Sprintf("%q is the uid of an earlier pod of the request", pod.UID)}
-		}
 		if err != nil {
 			refused[i] = invalid(record, i, err)
 			continue
 		}
-		seen[pod.UID] = true
 		pods[i] = pod
 	}
 	return pods, refused

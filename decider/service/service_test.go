@@ -147,7 +147,7 @@ func TestDecide(t *testing.T) {
 // A pod that cannot be understood is that pod's result.
 func TestRefusals(t *testing.T) {
 	d := serve(t, service.Config{})
-	r := request(t, "a", "fine\nclaims constraint=NodeResourcesFit constraint=VolumeBinding constraint=X\nnegative cpu=-1\nfine\nlast")
+	r := request(t, "a", "fine\nclaims constraint=NodeResourcesFit constraint=VolumeBinding constraint=X\nnegative cpu=-1\nfine\nlast\nclaims")
 	r.Pods = append(r.Pods,
 		&berthv1.Pod{},
 		&berthv1.Pod{Uid: "op", NodeAffinity: &berthv1.NodeAffinity{Required: &berthv1.NodeSelector{Terms: []*berthv1.NodeSelectorTerm{{
@@ -185,14 +185,15 @@ func TestRefusals(t *testing.T) {
 		"INVALID pods[3].uid",
 		"PLACED",
 		"INVALID pods[5].uid",
-		"INVALID pods[6].node_affinity.required.terms[0].match_expressions[0].operator",
-		"INVALID pods[7].node_affinity.required.terms[0].match_fields[0].key",
-		"INVALID pods[8].tolerations[0].effect",
-		"INVALID pods[9].tolerations[1].operator",
-		"INVALID pods[10].host_ports[0].port",
-		"INVALID pods[11].host_ports[0].protocol",
-		"INVALID pods[12].requests[pods]",
-		"INVALID pods[13].score_requests[cpu]",
+		"INVALID pods[6].uid",
+		"INVALID pods[7].node_affinity.required.terms[0].match_expressions[0].operator",
+		"INVALID pods[8].node_affinity.required.terms[0].match_fields[0].key",
+		"INVALID pods[9].tolerations[0].effect",
+		"INVALID pods[10].tolerations[1].operator",
+		"INVALID pods[11].host_ports[0].port",
+		"INVALID pods[12].host_ports[0].protocol",
+		"INVALID pods[13].requests[pods]",
+		"INVALID pods[14].score_requests[cpu]",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
@@ -219,6 +220,8 @@ func TestEnvelope(t *testing.T) {
 		{"placed pod without a uid", snapshot(func(s *berthv1.Snapshot) { s.PlacedPods[0].Uid = "" }), codes.InvalidArgument, "snapshot.placed_pods[0].uid: "},
 		{"placed pod twice", snapshot(func(s *berthv1.Snapshot) { s.PlacedPods = append(s.PlacedPods, s.PlacedPods[0]) }), codes.InvalidArgument, "snapshot.placed_pods[1].uid: "},
 		{"placed pod nowhere", snapshot(func(s *berthv1.Snapshot) { s.PlacedPods[0].NodeName = "" }), codes.InvalidArgument, "snapshot.placed_pods[0].node_name: "},
+		{"namespace without a name", snapshot(func(s *berthv1.Snapshot) { s.Namespaces = []*berthv1.Namespace{{Name: "x"}, {}} }), codes.InvalidArgument, "snapshot.namespaces[1].name: "},
+		{"namespace twice", snapshot(func(s *berthv1.Snapshot) { s.Namespaces = []*berthv1.Namespace{{Name: "x"}, {Name: "x"}} }), codes.InvalidArgument, "snapshot.namespaces[1].name: "},
 		{"too many pods", request(t, "a", "p\nq\nr"), codes.ResourceExhausted, "3 are more than the 2"},
 		{"negative candidates", &berthv1.DecideRequest{State: snapshot(func(*berthv1.Snapshot) {}).State, Candidates: -1}, codes.InvalidArgument, "candidates: "},
 		{"unknown level", &berthv1.DecideRequest{State: snapshot(func(*berthv1.Snapshot) {}).State, Explanation: 9}, codes.InvalidArgument, "explanation: "},

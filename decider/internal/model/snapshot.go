@@ -61,7 +61,26 @@ func NewSnapshot(record *berthv1.Snapshot, understood map[string]bool) (*Snapsho
 	if err := s.addPlaced(record.GetPlacedPods(), byName); err != nil {
 		return nil, err
 	}
+	if err := checkNamespaces(record.GetNamespaces()); err != nil {
+		return nil, err
+	}
 	return s, nil
+}
+
+// checkNamespaces refuses namespaces that cannot be told apart. No rule reads them
+// yet.
+func checkNamespaces(records []*berthv1.Namespace) *FieldError {
+	seen := make(map[string]bool, len(records))
+	for i, r := range records {
+		switch {
+		case r.GetName() == "":
+			return fieldError(fmt.Sprintf("snapshot.namespaces[%d].name", i), "a namespace needs one")
+		case seen[r.GetName()]:
+			return fieldError(fmt.Sprintf("snapshot.namespaces[%d].name", i), "%q is the name of an earlier namespace", r.GetName())
+		}
+		seen[r.GetName()] = true
+	}
+	return nil
 }
 
 // addPlaced adds the pods that hold room to their nodes.
