@@ -1,6 +1,7 @@
 package encode
 
 import (
+	"math"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -69,7 +70,7 @@ func placedScoreRequests(p *corev1.Pod) corev1.ResourceList {
 // allocatable is what the node offers.
 func allocatable(n *corev1.Node) map[string]int64 {
 	out := amounts(n.Status.Allocatable)
-	if pods := n.Status.Allocatable.Pods().Value(); pods != 0 {
+	if pods := amount(*n.Status.Allocatable.Pods(), 0); pods != 0 {
 		if out == nil {
 			out = map[string]int64{}
 		}
@@ -85,9 +86,9 @@ func amounts(list corev1.ResourceList) map[string]int64 {
 	for name, quantity := range list {
 		switch {
 		case name == corev1.ResourceCPU:
-			out[string(name)] = quantity.MilliValue()
+			out[string(name)] = amount(quantity, resource.Milli)
 		case counted(name):
-			out[string(name)] = quantity.Value()
+			out[string(name)] = amount(quantity, 0)
 		}
 		if out[string(name)] == 0 {
 			delete(out, string(name))
@@ -97,6 +98,16 @@ func amounts(list corev1.ResourceList) map[string]int64 {
 		return nil
 	}
 	return out
+}
+
+// amount is the quantity in units of 10^scale, rounded up; the largest int64 if it
+// is more. The quantity's own conversions wrap there, or make 0 of it, and a pod
+// that asks for too much would pass for one that asks for nothing.
+func amount(quantity resource.Quantity, scale resource.Scale) int64 {
+	if quantity.Cmp(*resource.NewScaledQuantity(math.MaxInt64, scale)) >= 0 {
+		return math.MaxInt64
+	}
+	return quantity.ScaledValue(scale)
 }
 
 // counted says whether kube-scheduler counts a resource other than cpu and pods:
