@@ -53,6 +53,9 @@ const (
 	silentFailures = 3
 	// readRetry is the pause after a failed read.
 	readRetry = time.Second
+	// notSentPause is the pause after a binding that was not sent: until the Lease is
+	// renewed the next ones would not be either.
+	notSentPause = 100 * time.Millisecond
 )
 
 // ErrNoDecider is what Decided.Err wraps if no decider could be asked. The pods
@@ -86,12 +89,14 @@ type Driver struct {
 	pods   map[types.UID]*pod
 	keys   map[types.NamespacedName]types.UID
 	gated  map[types.UID]bool
-	unread map[types.UID]*pod // in phase reading, between two reads
+	unread []unread // in the order in which they are due
 	seed   uint64
 
 	batch    *Batch // outstanding, nil if none
 	batches  uint64
 	pauses   map[string]*pause // by scheduler name
+	held     time.Time         // no batch is handed out before
+	deciders uint64            // how often DecidersChanged came
 	unheard  int               // bindings handed out without a BindDone yet
 	reading  int               // pods in phase reading
 	ready    Ready
@@ -109,9 +114,16 @@ type pod struct {
 	// withdrawn pods were gated or deleted while a decision was in flight.
 	withdrawn bool
 	refusals  int       // answers refused in a row
+	told      *pause    // the last one that its owner was told of
 	reported  bool      // Scheduled has been reported
 	why       string    // reading: what the bind said
-	retry     time.Time // reading: when to read again, if in unread
+	retry     time.Time // reading: when to read again; zero while a read is under way
+}
+
+// unread is a pod in phase reading, between two reads, if retry is still its own.
+type unread struct {
+	uid   types.UID
+	retry time.Time
 }
 
 type phase int
@@ -150,7 +162,6 @@ func New(config Config) *Driver {
 		pods:     map[types.UID]*pod{},
 		keys:     map[types.NamespacedName]types.UID{},
 		gated:    map[types.UID]bool{},
-		unread:   map[types.UID]*pod{},
 		seed:     config.Seed,
 		pauses:   map[string]*pause{},
 		refusals: map[Refusal]int{},
@@ -180,6 +191,7 @@ func (d *Driver) Step(now time.Time, ev Event) {
 	case NamespaceGone:
 		d.ledger.RemoveNamespace(ev.Namespace.Name)
 	case DecidersChanged:
+		d.deciders++
 		d.pauses = map[string]*pause{}
 		d.queue.WakeAll(d.now)
 	case Decided:
@@ -363,18 +375,22 @@ func (d *Driver) setPhase(p *pod, to phase) {
 	if to == reading {
 		d.reading++
 	}
-	p.phase = to
-	delete(d.unread, p.object.UID)
+	p.phase, p.retry = to, time.Time{}
 }
 
 // nextBatch puts the next batch into Ready if one may be handed out.
 func (d *Driver) nextBatch() {
-	if d.batch != nil || d.underWay() >= d.config.MaxBinding {
+	if d.batch != nil || d.underWay() >= d.config.MaxBinding || d.held.After(d.now) {
 		return
 	}
-	entries := d.queue.Pop(d.config.MaxBatch, func(g queue.Group) bool {
-		p := d.pauses[g.SchedulerName]
-		return p == nil || !p.until.After(d.now)
+	entries := d.queue.Pop(func(g queue.Group) int {
+		if p := d.pauses[g.SchedulerName]; p != nil && p.until.After(d.now) {
+			return 0
+		}
+		if g.Most > 0 {
+			return g.Most
+		}
+		return d.config.MaxBatch
 	})
 	if len(entries) == 0 {
 		return
@@ -392,6 +408,7 @@ func (d *Driver) nextBatch() {
 		Fallback:      entries[0].Group.Fallback,
 		Request:       request,
 		Asked:         d.now,
+		deciders:      d.deciders,
 	}
 	for _, e := range entries {
 		p := d.pods[e.UID]
@@ -451,6 +468,7 @@ func (d *Driver) decided(ev Decided) {
 			undecided++
 			d.again(p)
 		default:
+			d.shareWith(p, 0)
 			d.commit(c, p, decision)
 		}
 	}
@@ -480,10 +498,9 @@ func answers(r *berthv1.DecideResponse, pods []*berthv1.Pod) bool {
 
 // undecided takes back a batch that nobody answered.
 func (d *Driver) undecided(b *Batch, err error) {
-	lost := errors.Is(err, ErrNoDecider)
-	failures := 0
-	if lost {
-		failures = d.pause(b.SchedulerName)
+	var outage *pause
+	if errors.Is(err, ErrNoDecider) {
+		outage = d.pause(b.SchedulerName)
 	}
 	for _, record := range b.Request.GetPods() {
 		p := d.pods[types.UID(record.GetUid())]
@@ -494,20 +511,23 @@ func (d *Driver) undecided(b *Batch, err error) {
 			d.leave(p.object.UID)
 			continue
 		}
-		if !lost || failures == silentFailures {
+		if outage == nil {
+			d.reportFailed(p, corev1.PodReasonSchedulerError, err.Error())
+			d.shareWith(p, max(len(b.Request.GetPods())/2, 1))
+			d.fail(p)
+			continue
+		}
+		if outage.failures >= silentFailures && p.told != outage {
+			p.told = outage // once is enough
 			d.reportFailed(p, corev1.PodReasonSchedulerError, err.Error())
 		}
-		if lost {
-			d.again(p)
-		} else {
-			d.fail(p)
-		}
+		d.again(p)
 	}
 }
 
 // pause keeps the scheduler name's pods back for a while, longer each time in a
-// row, and returns how many times that were.
-func (d *Driver) pause(schedulerName string) int {
+// row.
+func (d *Driver) pause(schedulerName string) *pause {
 	p := d.pauses[schedulerName]
 	if p == nil {
 		p = &pause{}
@@ -519,7 +539,7 @@ func (d *Driver) pause(schedulerName string) int {
 	}
 	p.failures++
 	p.until = d.now.Add(length)
-	return p.failures
+	return p
 }
 
 // commit is the state of committing one batch.
@@ -648,6 +668,17 @@ func (d *Driver) nextDecider(p *pod) bool {
 	return g.Fallback != 0
 }
 
+// shareWith sets the most pods in the pod's next batch, itself included; 0 is as
+// usual. Where a whole batch fails its pods go on in halves, so that one that fails
+// whatever batch it is in is alone with its fault in the end.
+func (d *Driver) shareWith(p *pod, most int) {
+	if e := d.queue.Get(p.object.UID); e.Group.Most != most {
+		g := e.Group
+		g.Most = most
+		d.queue.Regroup(e.UID, g)
+	}
+}
+
 // again, fail and reject put a pod whose decision has come back to the queue: to
 // be asked again at once, after its backoff, or when something has changed.
 func (d *Driver) again(p *pod) {
@@ -663,8 +694,8 @@ func (d *Driver) fail(p *pod) {
 func (d *Driver) reject(c *commit, p *pod) {
 	d.setPhase(p, queued)
 	d.queue.Reject(d.now, p.object.UID)
-	if d.ledger.RoomVersion() > c.batch.Request.GetSnapshot().GetVersion() {
-		d.queue.Wake(d.now, p.object.UID) // room was made while the decision was in flight
+	if d.ledger.RoomVersion() > c.batch.Request.GetSnapshot().GetVersion() || d.deciders != c.batch.deciders {
+		d.queue.Wake(d.now, p.object.UID) // what it waits for came while the decision was in flight
 	}
 }
 
@@ -688,17 +719,13 @@ func (d *Driver) bindDone(ev BindDone) {
 	case BindRefused:
 		d.unbound(p, "the API server refused the binding: "+ev.Message)
 	case BindNotSent:
+		d.held = d.now.Add(notSentPause)
 		d.forget(p)
 		if p.withdrawn {
 			d.leave(p.object.UID)
 			return
 		}
 		d.again(p)
-		// Not at once: until the Lease is renewed or lost nothing would be different.
-		name := p.object.Spec.SchedulerName
-		if now := d.pauses[name]; now == nil || !now.until.After(d.now) {
-			d.pause(name)
-		}
 	default:
 		panic("driver: unknown bind outcome " + ev.Outcome.String())
 	}
@@ -712,7 +739,7 @@ func (d *Driver) readDone(ev ReadDone) {
 	switch {
 	case ev.Err != nil:
 		p.retry = d.now.Add(readRetry)
-		d.unread[ev.UID] = p
+		d.unread = append(d.unread, unread{ev.UID, p.retry})
 	case ev.Pod == nil || ev.Pod.UID != ev.UID:
 		d.podGone(p.object)
 	case ev.Pod.Spec.NodeName != "":
@@ -748,9 +775,11 @@ func (d *Driver) read(p *pod) {
 
 // retryReads hands out again the reads that failed and have waited.
 func (d *Driver) retryReads() {
-	for _, uid := range slices.Sorted(maps.Keys(d.unread)) {
-		if p := d.unread[uid]; !p.retry.After(d.now) {
-			delete(d.unread, uid)
+	for len(d.unread) > 0 && !d.unread[0].retry.After(d.now) {
+		due := d.unread[0]
+		d.unread = d.unread[1:]
+		if p := d.pods[due.uid]; p != nil && p.retry.Equal(due.retry) {
+			p.retry = time.Time{}
 			d.read(p)
 		}
 	}
@@ -767,9 +796,10 @@ func (d *Driver) wake() time.Time {
 	for _, p := range d.pauses {
 		consider(p.until)
 	}
-	for _, p := range d.unread {
-		consider(p.retry)
+	if len(d.unread) > 0 {
+		consider(d.unread[0].retry)
 	}
+	consider(d.held)
 	return next
 }
 

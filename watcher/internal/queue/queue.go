@@ -60,6 +60,8 @@ type Group struct {
 	SchedulerName string
 	// Fallback is which of the scheduler name's deciders is asked.
 	Fallback int
+	// Most is the most pods in a batch; 0 means as many as may be.
+	Most int
 }
 
 // Entry is a pod in the queue. Its fields are the queue's to change.
@@ -142,15 +144,16 @@ func (q *Queue) Remove(uid types.UID) {
 	delete(q.entries, uid)
 }
 
-// Pop hands out at most limit active pods of one group, highest priority first,
-// then by time of entering. Only groups that allowed accepts are considered; of
-// those the one with the first pod is taken. The pods are Out until one of
+// Pop hands out active pods of one group, highest priority first, then by time of
+// entering. limitOf says how many of a group may go; of the groups with a limit
+// above 0 the one with the first pod is taken. The pods are Out until one of
 // Return, Fail, Reject and Remove.
-func (q *Queue) Pop(limit int, allowed func(Group) bool) []*Entry {
+func (q *Queue) Pop(limitOf func(Group) int) []*Entry {
 	var best *ordered
+	limit := 0
 	for g, h := range q.active {
-		if allowed(g) && (best == nil || h.compare(h.list[0], best.list[0]) < 0) {
-			best = h
+		if n := limitOf(g); n > 0 && (best == nil || h.compare(h.list[0], best.list[0]) < 0) {
+			best, limit = h, n
 		}
 	}
 	if best == nil {
@@ -331,7 +334,9 @@ func (o *ordered) Push(x any) {
 	o.list = append(o.list, e)
 }
 func (o *ordered) Pop() any {
-	e := o.list[len(o.list)-1]
-	o.list = o.list[:len(o.list)-1]
+	last := len(o.list) - 1
+	e := o.list[last]
+	o.list[last] = nil // the array outlives the entry
+	o.list = o.list[:last]
 	return e
 }
