@@ -9,7 +9,10 @@ func understood(*model.Pod, *model.Snapshot) Predicate {
 		switch {
 		case n.Understood:
 		case n.Problem != "":
-			return append(reasons, Reason{Text: "node(s) with an invalid record (" + n.Name + ": " + n.Problem + ")"})
+			return append(reasons, Reason{
+				Text:              "node(s) with an invalid record (" + n.Name + ": " + n.Problem + ")",
+				EvictionCouldHelp: n.ProblemOfPod,
+			})
 		default:
 			return append(reasons, Reason{Text: "node(s) with the constraint " + n.Unknown + ", which this decider does not understand"})
 		}

@@ -47,6 +47,8 @@ type Node struct {
 	// Problem says what could not be understood of the node or of a pod on it,
 	// or is empty.
 	Problem string
+	// ProblemOfPod is set if the Problem is one of a pod on the node.
+	ProblemOfPod bool
 }
 
 // Taint keeps pods off a node unless they tolerate it.

@@ -107,6 +107,7 @@ func (s *Snapshot) addPlaced(records []*berthv1.PlacedPod, byName map[string]*No
 		if err := s.addPlacedTo(n, r); err != nil {
 			if other := problems[n]; n.Problem == "" || other != nil && r.GetUid() < other.GetUid() {
 				problems[n] = r
+				n.ProblemOfPod = true
 				n.Problem = err.under("placed pod " + r.GetNamespace() + "/" + r.GetName()).Error()
 			}
 		}

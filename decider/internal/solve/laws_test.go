@@ -2,6 +2,7 @@ package solve_test
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"testing"
 
@@ -71,22 +72,26 @@ func drawSelector(t *rapid.T) *berthv1.NodeSelector {
 	return s
 }
 
+func drawNode(t *rapid.T, name string) *berthv1.Node {
+	n := &berthv1.Node{
+		Name: name, Uid: "uid-" + name, Labels: labels.Draw(t, "labels"),
+		Unschedulable: rapid.IntRange(0, 5).Draw(t, "cordoned") == 0,
+		Allocatable:   requests.Draw(t, "allocatable"),
+	}
+	for r := range n.Allocatable {
+		n.Allocatable[r] *= 2
+	}
+	n.Allocatable["pods"] = rapid.Int64Range(0, 4).Draw(t, "pods")
+	for range rapid.SampledFrom([]int{0, 0, 0, 1, 2}).Draw(t, "taints") {
+		n.Taints = append(n.Taints, &berthv1.Taint{Key: keys.Draw(t, "key"), Value: values.Draw(t, "value"), Effect: effects.Draw(t, "effect")})
+	}
+	return n
+}
+
 func drawCluster(t *rapid.T) *berthv1.Snapshot {
 	s := &berthv1.Snapshot{}
 	for _, name := range rapid.SliceOfNDistinct(nodeNames, 0, 6, rapid.ID).Draw(t, "nodes") {
-		n := &berthv1.Node{
-			Name: name, Uid: "uid-" + name, Labels: labels.Draw(t, "labels"),
-			Unschedulable: rapid.IntRange(0, 5).Draw(t, "cordoned") == 0,
-			Allocatable:   requests.Draw(t, "allocatable"),
-		}
-		for r := range n.Allocatable {
-			n.Allocatable[r] *= 2
-		}
-		n.Allocatable["pods"] = rapid.Int64Range(0, 4).Draw(t, "pods")
-		for range rapid.SampledFrom([]int{0, 0, 0, 1, 2}).Draw(t, "taints") {
-			n.Taints = append(n.Taints, &berthv1.Taint{Key: keys.Draw(t, "key"), Value: values.Draw(t, "value"), Effect: effects.Draw(t, "effect")})
-		}
-		s.Nodes = append(s.Nodes, n)
+		s.Nodes = append(s.Nodes, drawNode(t, name))
 	}
 	for i := range rapid.IntRange(0, 5).Draw(t, "placed") {
 		r := requests.Draw(t, "requests")
@@ -300,6 +305,96 @@ func TestNothingSurvives(t *testing.T) {
 		first, second := solver.Decide(request), solver.Decide(request)
 		if diff := cmp.Diff(first, second, protocmp.Transform()); diff != "" {
 			t.Fatal(diff)
+		}
+	})
+}
+
+// change is one change of a state.
+type change struct {
+	object   berthv1.ObjectKind
+	kind     berthv1.ChangeKind
+	nodeName string
+}
+
+// drawChange changes s by one record.
+func drawChange(t *rapid.T, s *berthv1.Snapshot) change {
+	nodes, placed := len(s.Nodes), len(s.PlacedPods)
+	if at := rapid.IntRange(0, nodes+placed).Draw(t, "change"); at > nodes {
+		q := s.PlacedPods[at-nodes-1]
+		c := change{berthv1.ObjectKind_OBJECT_KIND_PLACED_POD, berthv1.ChangeKind_CHANGE_KIND_UPDATED, q.NodeName}
+		q.Requests, q.HostPorts = nil, nil
+		if rapid.Bool().Draw(t, "deleted") {
+			c.kind = berthv1.ChangeKind_CHANGE_KIND_DELETED
+			s.PlacedPods = slices.Delete(s.PlacedPods, at-nodes-1, at-nodes)
+		}
+		return c
+	} else if at < nodes {
+		s.Nodes[at] = drawNode(t, s.Nodes[at].Name)
+		return change{berthv1.ObjectKind_OBJECT_KIND_NODE, berthv1.ChangeKind_CHANGE_KIND_UPDATED, s.Nodes[at].Name}
+	}
+	name := nodeNames.Filter(func(name string) bool {
+		return !slices.ContainsFunc(s.Nodes, func(n *berthv1.Node) bool { return n.Name == name })
+	})
+	if nodes == 6 {
+		name = rapid.Just("n6")
+	}
+	n := drawNode(t, name.Draw(t, "new"))
+	s.Nodes = append(s.Nodes, n)
+	return change{berthv1.ObjectKind_OBJECT_KIND_NODE, berthv1.ChangeKind_CHANGE_KIND_ADDED, n.Name}
+}
+
+// describes reads a wake condition word for word; s is the state after c.
+func describes(w *berthv1.WakeCondition, c change, s *berthv1.Snapshot) bool {
+	if w.GetObject() != c.object ||
+		len(w.GetChanges()) > 0 && !slices.Contains(w.GetChanges(), c.kind) ||
+		len(w.GetNodeNames()) > 0 && !slices.Contains(w.GetNodeNames(), c.nodeName) {
+		return false
+	}
+	free := map[string]int64{}
+	for _, n := range s.Nodes {
+		if n.Name == c.nodeName {
+			maps.Copy(free, n.Allocatable)
+		}
+	}
+	for _, q := range s.PlacedPods {
+		if q.NodeName == c.nodeName && !q.Nominated {
+			free["pods"]--
+			for name, amount := range q.Requests {
+				free[name] -= amount
+			}
+		}
+	}
+	for name, amount := range w.GetFree() {
+		if free[name] < amount {
+			return false
+		}
+	}
+	return true
+}
+
+// Wake conditions never say too little: where one change makes a rejected pod fit,
+// a condition describes the change.
+func TestWakeConditionsMissNothing(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		state, pods := drawCluster(t), drawPods(t)[:1]
+		distinct(state, pods)
+		// A record that makes no sense keeps pods off its node.
+		for _, q := range state.PlacedPods {
+			if rapid.IntRange(0, 5).Draw(t, "broken") == 0 {
+				q.Requests["cpu"] = -1
+			}
+		}
+		rejected := decide(t, state, pods, nil)[0]
+		if rejected.GetOutcome() != berthv1.Outcome_OUTCOME_REJECTED {
+			return
+		}
+		c := drawChange(t, state)
+		if decide(t, state, pods, nil)[0].GetOutcome() != berthv1.Outcome_OUTCOME_PLACED {
+			return
+		}
+		conditions := rejected.GetRejection().GetWakeConditions()
+		if !slices.ContainsFunc(conditions, func(w *berthv1.WakeCondition) bool { return describes(w, c, state) }) {
+			t.Fatalf("%v made the pod fit and is described by none of %v", c, conditions)
 		}
 	})
 }
