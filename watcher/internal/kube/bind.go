@@ -29,10 +29,11 @@ func (c *Client) Bind(ctx context.Context, b driver.Bind) (driver.BindOutcome, s
 // bindOutcome sorts errors by what is certain about the pod. The client has
 // retried 429 by itself; one that is left over was never carried out, but a proxy
 // may have made it up, so it counts as unknown like everything that is not a
-// plain no.
+// plain no. So does an answer that is not the API server's own: the 404 of a load
+// balancer is not that of a pod, and a pod that is taken for gone is lost.
 func bindOutcome(err error) driver.BindOutcome {
 	var status apierrors.APIStatus
-	if !errors.As(err, &status) {
+	if !errors.As(err, &status) || apierrors.IsUnexpectedServerError(err) {
 		return driver.BindUnknown
 	}
 	switch code := status.Status().Code; {
@@ -54,7 +55,7 @@ func (c *Client) Read(ctx context.Context, r driver.Read) (*corev1.Pod, error) {
 	// Without a resourceVersion the answer is no older than the request.
 	pod, err := c.main.CoreV1().Pods(r.Namespace).Get(ctx, r.Name, metav1.GetOptions{})
 	switch {
-	case apierrors.IsNotFound(err):
+	case apierrors.IsNotFound(err) && !apierrors.IsUnexpectedServerError(err):
 		return nil, nil
 	case err != nil:
 		return nil, err

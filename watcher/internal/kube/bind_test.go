@@ -108,6 +108,17 @@ func TestBindOutcomeOfLostAnswers(t *testing.T) {
 	}
 }
 
+// A 404 by something between here and the API server says nothing about the pod.
+func TestNotFoundByAProxy(t *testing.T) {
+	c := serve(t, http.NotFound)
+	if outcome, _ := c.Bind(t.Context(), driver.Bind{Pod: testPod(), Node: "n1"}); outcome != driver.BindUnknown {
+		t.Errorf("outcome %v", outcome)
+	}
+	if pod, err := c.Read(t.Context(), driver.Read{Namespace: "shop", Name: "web", UID: "u1"}); err == nil {
+		t.Errorf("read %v and no error", pod)
+	}
+}
+
 func TestBindTriesAgainWhenTold(t *testing.T) {
 	tries := 0
 	c := serve(t, func(w http.ResponseWriter, r *http.Request) {
