@@ -187,10 +187,10 @@ func (m *Metrics) bound(b driver.Bind, outcome driver.BindOutcome, began time.Ti
 // a watcher that was restarted.
 func since(p *corev1.Pod) time.Time { return p.CreationTimestamp.Time }
 
-// attemptsLabel is kube-scheduler's: beyond 15 it is "16+".
+// attemptsLabel is kube-scheduler's: from 15 on it is "15+".
 func attemptsLabel(n int) string {
-	if n >= 16 {
-		return "16+"
+	if n >= 15 {
+		return "15+"
 	}
 	return strconv.Itoa(n)
 }
