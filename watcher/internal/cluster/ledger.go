@@ -7,6 +7,7 @@
 package cluster
 
 import (
+	"encoding/json"
 	"maps"
 	"slices"
 	"strings"
@@ -28,8 +29,9 @@ type Ledger struct {
 	nodes      map[string]*node
 	pods       map[types.UID]*holding
 	namespaces map[string]*berthv1.Namespace
-	// repelling are the pods with required anti-affinity, a subset of pods.
-	repelling map[types.UID]*corev1.Pod
+	// repelling are the required anti-affinities among pods. Replicas share one, so
+	// that there are as many as workloads.
+	repelling map[string]*repeller
 	assumed   int // of pods
 	existing  int // of nodes: those with an object
 }
@@ -48,11 +50,17 @@ type node struct {
 
 // holding is a pod that holds room on a node.
 type holding struct {
-	pod       *corev1.Pod
 	record    *berthv1.PlacedPod
 	footprint guard.Footprint
+	repels    string // its key in repelling; empty if it repels nobody
 	// assumed pods are promised: decided by us, and not yet seen bound by the watch.
 	assumed bool
+}
+
+// repeller is a required anti-affinity of count pods; pod is one of them.
+type repeller struct {
+	pod   *corev1.Pod
+	count int
 }
 
 // New returns the ledger of one incarnation of one watcher.
@@ -62,7 +70,7 @@ func New(epoch string) *Ledger {
 		nodes:      map[string]*node{},
 		pods:       map[types.UID]*holding{},
 		namespaces: map[string]*berthv1.Namespace{},
-		repelling:  map[types.UID]*corev1.Pod{},
+		repelling:  map[string]*repeller{},
 	}
 }
 
@@ -165,7 +173,7 @@ func (l *Ledger) Assume(pod *corev1.Pod, nodeName string) {
 	if l.pods[pod.UID] != nil {
 		panic("cluster: pod assumed twice: " + string(pod.UID))
 	}
-	l.hold(pod, nodeName, true)
+	l.hold(pod, encode.PlacedPod(pod, nodeName), true)
 	l.version++
 }
 
@@ -185,7 +193,6 @@ func (l *Ledger) Place(pod *corev1.Pod) {
 	record := encode.PlacedPod(pod, pod.Spec.NodeName)
 	old := l.pods[pod.UID]
 	if old != nil && !old.assumed && proto.Equal(old.record, record) {
-		old.pod = pod
 		return
 	}
 	l.version++
@@ -194,7 +201,7 @@ func (l *Ledger) Place(pod *corev1.Pod) {
 		// Somebody else bound it.
 	case old.assumed && old.record.GetNodeName() == record.GetNodeName():
 		l.release(pod.UID)
-		l.hold(pod, pod.Spec.NodeName, false)
+		l.hold(pod, record, false)
 		return
 	default:
 		before := old.record
@@ -203,11 +210,11 @@ func (l *Ledger) Place(pod *corev1.Pod) {
 			l.room = l.version // it may have shrunk or been promised elsewhere
 		} else if maps.Equal(before.GetLabels(), record.GetLabels()) {
 			// It started or is terminating: no decision depends on that.
-			l.hold(pod, pod.Spec.NodeName, false)
+			l.hold(pod, record, false)
 			return
 		}
 	}
-	l.hold(pod, pod.Spec.NodeName, false)
+	l.hold(pod, record, false)
 	l.nodes[pod.Spec.NodeName].changed = l.version
 }
 
@@ -225,8 +232,8 @@ func (l *Ledger) Remove(uid types.UID) bool {
 // Repelled says whether a placed pod's required anti-affinity may keep the pod
 // from some node.
 func (l *Ledger) Repelled(pod *corev1.Pod) bool {
-	for _, placed := range l.repelling {
-		if encode.MaySelect(placed, pod) {
+	for _, r := range l.repelling {
+		if encode.MaySelect(r.pod, pod) {
 			return true
 		}
 	}
@@ -262,14 +269,20 @@ func (l *Ledger) Snapshot() *berthv1.Snapshot {
 }
 
 // hold and release are the only functions that change what is on a node.
-func (l *Ledger) hold(pod *corev1.Pod, nodeName string, assumed bool) {
-	h := &holding{pod: pod, record: encode.PlacedPod(pod, nodeName), footprint: guard.FootprintOf(pod), assumed: assumed}
+func (l *Ledger) hold(pod *corev1.Pod, record *berthv1.PlacedPod, assumed bool) {
+	h := &holding{record: record, footprint: guard.FootprintOf(pod), assumed: assumed}
 	l.pods[pod.UID] = h
-	n := l.at(nodeName)
+	n := l.at(record.GetNodeName())
 	n.usage.Add(h.footprint)
 	n.pods++
 	if encode.AntiAffinity(pod) {
-		l.repelling[pod.UID] = pod
+		h.repels = repels(pod)
+		r := l.repelling[h.repels]
+		if r == nil {
+			r = &repeller{pod: pod}
+			l.repelling[h.repels] = r
+		}
+		r.count++
 	}
 	if assumed {
 		l.assumed++
@@ -279,7 +292,11 @@ func (l *Ledger) hold(pod *corev1.Pod, nodeName string, assumed bool) {
 func (l *Ledger) release(uid types.UID) {
 	h := l.pods[uid]
 	delete(l.pods, uid)
-	delete(l.repelling, uid)
+	if r := l.repelling[h.repels]; r != nil {
+		if r.count--; r.count == 0 {
+			delete(l.repelling, h.repels)
+		}
+	}
 	name := h.record.GetNodeName()
 	n := l.nodes[name]
 	n.usage.Remove(h.footprint)
@@ -288,6 +305,16 @@ func (l *Ledger) release(uid types.UID) {
 		l.assumed--
 	}
 	l.drop(name, n)
+}
+
+// repels is what tells required anti-affinities apart: the terms, and the namespace
+// that they are relative to.
+func repels(pod *corev1.Pod) string {
+	terms, err := json.Marshal(pod.Spec.Affinity.PodAntiAffinity.RequiredDuringSchedulingIgnoredDuringExecution)
+	if err != nil {
+		return string(pod.UID) // one of its own
+	}
+	return pod.Namespace + "/" + string(terms)
 }
 
 func (l *Ledger) at(name string) *node {

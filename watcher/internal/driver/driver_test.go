@@ -28,7 +28,7 @@ import (
 //
 //	node NAME [cpu=N] [pods=N] [uid=U] [cordoned]
 //	node-gone NAME
-//	pod NAME [cpu=N] [priority=N] [on=NODE] [uid=U] [label=V] [gated] [deleting]
+//	pod NAME [cpu=N] [priority=N] [on=NODE] [uid=U] [label=V] [gated] [deleting] [repels]
 //	pod-gone NAME [uid=U]
 //	decided #BATCH POD->NODE[/UID] | POD:OUTCOME[:TEXT] …
 //	lost #BATCH          no decider was reachable
@@ -120,6 +120,10 @@ func (s *story) parse(line string) (Event, error) {
 		}
 		if has("deleting") {
 			p.DeletionTimestamp = &metav1.Time{Time: s.now}
+		}
+		if has("repels") { // every pod of its namespace
+			p.Spec.Affinity = &corev1.Affinity{PodAntiAffinity: &corev1.PodAntiAffinity{RequiredDuringSchedulingIgnoredDuringExecution: []corev1.PodAffinityTerm{
+				{LabelSelector: &metav1.LabelSelector{}, TopologyKey: corev1.LabelHostname}}}}
 		}
 		s.pods[p.Name] = p
 		return PodChanged{p}, nil
