@@ -9,6 +9,7 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/json"
 	"encoding/pem"
 	"fmt"
 	"math/big"
@@ -92,11 +93,33 @@ func TestKills(t *testing.T) {
 		t.Error("the watcher that was killed still holds the Lease")
 	}
 
-	out, err := exec.Command(bin+"/check", "--kubeconfig", adminKubeconfig(), "--record", record,
-		"--audit-log", filepath.Join(clusterDir, "audit.log"), "--scheduler-name", "berth").CombinedOutput()
-	t.Logf("REPORT: bin/check after the kills:\n%s", out)
+	judge := func(output string) ([]byte, error) {
+		return exec.Command(bin+"/check", "--kubeconfig", adminKubeconfig(), "--record", record,
+			"--audit-log", filepath.Join(clusterDir, "audit.log"), "--scheduler-name", "berth", "--output", output).Output()
+	}
+	table, err := judge("table")
+	t.Logf("REPORT: bin/check after the kills:\n%s", table)
 	if err != nil {
 		t.Errorf("bin/check: %v", err)
+	}
+	var verdict struct {
+		Refusals []struct {
+			Reason  string `json:"reason"`
+			Outside int    `json:"outsideTakeover"`
+		} `json:"refusals"`
+		Takeovers []struct{} `json:"takeovers"`
+	}
+	data, _ := judge("json")
+	if err := json.Unmarshal(data, &verdict); err != nil {
+		t.Fatalf("%v in %s", err, data)
+	}
+	if len(verdict.Takeovers) != 1 {
+		t.Errorf("bin/check saw %d takeovers, want 1", len(verdict.Takeovers))
+	}
+	for _, r := range verdict.Refusals {
+		if r.Outside > 0 {
+			t.Errorf("%d bindings were refused outside the takeover: %s", r.Outside, r.Reason)
+		}
 	}
 }
 
