@@ -53,7 +53,7 @@ func TestUsage(t *testing.T) {
 		{"--listen 0.0.0.0:0", 2, "decider: --listen 0.0.0.0:0 can be reached by others: give --tls-cert-file and --tls-key-file, or --insecure to serve plaintext there"},
 		{"--tls-cert-file x", 2, "decider: --tls-cert-file and --tls-key-file go together"},
 		{"--tls-client-ca-file x", 2, "decider: --tls-client-ca-file needs --tls-cert-file and --tls-key-file"},
-		{"--tls-cert-file " + missing + " --tls-key-file " + missing, 1, "decider: stat " + missing + ": no such file or directory"},
+		{"--tls-cert-file " + missing + " --tls-key-file " + missing, 1, "decider: --tls-cert-file: stat " + missing + ": no such file or directory"},
 		{"--max-message-bytes 0 --max-pods -1", 2, "decider: --max-pods -1 must not be negative; --max-message-bytes 0 must be positive"},
 		{"--logging-format xml", 2, `decider: --logging-format "xml" is neither text nor json`},
 		{"--listen nowhere", 2, "decider: --listen nowhere can be reached by others: give --tls-cert-file and --tls-key-file, or --insecure to serve plaintext there"},

@@ -77,13 +77,15 @@ func (f *tlsFiles) current(now time.Time) *tls.Config {
 // readStamp changes when one of the files does.
 func (f *tlsFiles) readStamp() (string, error) {
 	stamp := ""
-	for _, file := range []string{f.certFile, f.keyFile, f.clientCAFile} {
-		if file == "" {
+	for _, file := range []struct{ flag, name string }{
+		{"--tls-cert-file", f.certFile}, {"--tls-key-file", f.keyFile}, {"--tls-client-ca-file", f.clientCAFile},
+	} {
+		if file.name == "" {
 			continue
 		}
-		info, err := os.Stat(file)
+		info, err := os.Stat(file.name)
 		if err != nil {
-			return "", err
+			return "", fmt.Errorf("%s: %w", file.flag, err)
 		}
 		stamp += fmt.Sprintf("%d %d\n", info.ModTime().UnixNano(), info.Size())
 	}

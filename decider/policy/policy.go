@@ -80,8 +80,8 @@ func (n Node) Record() *berthv1.Node { return n.node.Record }
 
 // Free returns how much of a resource is not taken, in the units of
 // Node.allocatable, before the pod is placed. Room that is set aside for a
-// nominated pod counts as taken. It may be negative where the pod does not ask
-// for the resource.
+// nominated pod counts as taken, also where the pod may take it. It may be negative
+// there, and where the pod does not ask for the resource.
 func (n Node) Free(resource string) int64 {
 	r, ok := n.snapshot.Resource(resource)
 	if !ok {

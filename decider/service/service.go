@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"runtime"
 	"slices"
 	"strings"
@@ -87,9 +88,15 @@ func (c *Config) validate() error {
 		if *f.value < 0 {
 			errs = append(errs, fmt.Errorf("service: Config.%s is %d; it must not be negative", f.name, *f.value))
 		}
+		if *f.value > math.MaxInt32 {
+			errs = append(errs, fmt.Errorf("service: Config.%s is %d; it must be at most %d", f.name, *f.value, math.MaxInt32))
+		}
 		if *f.value == 0 {
 			*f.value = f.defaultValue
 		}
+	}
+	if c.MaxWaiting > math.MaxInt32 {
+		errs = append(errs, fmt.Errorf("service: Config.MaxWaiting is %d; it must be at most %d", c.MaxWaiting, math.MaxInt32))
 	}
 	if c.MaxWaiting == 0 {
 		c.MaxWaiting = 64

@@ -2,6 +2,7 @@ package service_test
 
 import (
 	"context"
+	"math"
 	"net"
 	"slices"
 	"strings"
@@ -540,8 +541,8 @@ func TestConcurrentRequests(t *testing.T) {
 }
 
 func TestConfigErrors(t *testing.T) {
-	_, err := service.New(service.Config{MaxPods: -1, MaxConcurrent: -2})
-	for _, want := range []string{"Config.Policy", "Config.MaxPods is -1", "Config.MaxConcurrent is -2"} {
+	_, err := service.New(service.Config{MaxPods: -1, MaxConcurrent: -2, MaxMessageBytes: 1 << 32, MaxWaiting: math.MaxInt})
+	for _, want := range []string{"Config.Policy", "Config.MaxPods is -1", "Config.MaxConcurrent is -2", "Config.MaxMessageBytes is 4294967296", "Config.MaxWaiting is"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v does not say %q", err, want)
 		}
