@@ -18,7 +18,9 @@ import (
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/stats"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 	"k8s.io/klog/v2"
 
 	berthv1 "github.com/berth-scheduler/berth/proto/berth/v1"
@@ -68,6 +70,9 @@ type decider struct {
 	target string
 	conn   *grpc.ClientConn
 	client berthv1.DeciderServiceClient
+	// changed has an element when a connection to one of the replicas behind the
+	// target was made or has ended since they were last asked who they are.
+	changed connections
 
 	mu        sync.Mutex                // guards described and problem
 	described *berthv1.DescribeResponse // nil while it is not reachable
@@ -86,7 +91,9 @@ func New(config Config) (*Pool, error) {
 		for _, target := range targets {
 			d := byTarget[target]
 			if d == nil {
+				changed := make(connections, 1)
 				conn, err := grpc.NewClient(target,
+					grpc.WithStatsHandler(changed),
 					grpc.WithTransportCredentials(creds),
 					grpc.WithDefaultServiceConfig(serviceConfig),
 					grpc.WithDisableServiceConfig(),
@@ -103,7 +110,7 @@ func New(config Config) (*Pool, error) {
 				if err != nil {
 					return nil, fmt.Errorf("decider %q: %w", target, err)
 				}
-				d = &decider{target: target, conn: conn, client: berthv1.NewDeciderServiceClient(conn), problem: "not connected yet"}
+				d = &decider{target: target, conn: conn, client: berthv1.NewDeciderServiceClient(conn), changed: changed, problem: "not connected yet"}
 				byTarget[target] = d
 				p.targets = append(p.targets, d)
 			}
@@ -152,13 +159,54 @@ func (d *decider) run(ctx context.Context, config Config) {
 				}
 				break
 			}
+			if before, _ := d.get(); proto.Equal(before, described) {
+				break // another connection, and nothing new
+			}
 			d.set(described, "")
 			log.Info("Decider introduced itself", "name", described.GetName(), "version", described.GetVersion(), "instance", described.GetInstanceId())
 			config.Changed()
 		}
-		d.conn.WaitForStateChange(ctx, state)
+		d.wait(ctx, state)
 	}
 }
+
+// wait returns when the state is another, when a connection was made or has ended
+// (behind a name with several replicas that need not change the state, and those
+// that are there now may understand more), or when ctx ends.
+func (d *decider) wait(ctx context.Context, state connectivity.State) {
+	ctx, stop := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		select {
+		case <-d.changed:
+			stop()
+		case <-ctx.Done():
+		}
+	}()
+	d.conn.WaitForStateChange(ctx, state)
+	stop()
+	<-done // or it might take what the next wait is for
+}
+
+// connections is a stats.Handler that tells of connections alone.
+type connections chan struct{}
+
+// HandleConn implements stats.Handler.
+func (c connections) HandleConn(_ context.Context, s stats.ConnStats) {
+	switch s.(type) {
+	case *stats.ConnBegin, *stats.ConnEnd:
+		select {
+		case c <- struct{}{}:
+		default: // it has been told and has not looked yet
+		}
+	}
+}
+
+// TagConn, TagRPC and HandleRPC implement stats.Handler.
+func (connections) TagConn(ctx context.Context, _ *stats.ConnTagInfo) context.Context { return ctx }
+func (connections) TagRPC(ctx context.Context, _ *stats.RPCTagInfo) context.Context   { return ctx }
+func (connections) HandleRPC(context.Context, stats.RPCStats)                         {}
 
 // set records whether the decider is reachable, and if not why, and reports
 // whether that is news.

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/resolver"
+	"google.golang.org/grpc/resolver/manual"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/berth-scheduler/berth/decider/policy"
@@ -292,6 +294,34 @@ func TestTakenOver(t *testing.T) {
 		t.Errorf("got %v, %v; want %v", got, decided.Err, want)
 	}
 	wantCodes(t, attempts, codes.OK)
+}
+
+// Behind one name a new replica comes and the old one goes, as in a rolling
+// upgrade, and there is always one that answers: what the new one understands is
+// learnt all the same.
+func TestReplicasBehindOneName(t *testing.T) {
+	old := serve(t, "127.0.0.1:0", service.Config{Policy: policy.First(), InstanceID: "old"})
+	next := serve(t, "127.0.0.1:0", service.Config{Policy: policy.First(), InstanceID: "new"})
+	name := manual.NewBuilderWithScheme("replicas")
+	name.InitialState(resolver.State{Addresses: []resolver.Address{{Addr: old.address}}})
+	resolver.Register(name)
+	r := run(t, Config{Deciders: names("replicas:///deciders")})
+	r.wait(t, "replicas:///deciders")
+
+	name.UpdateState(resolver.State{Addresses: []resolver.Address{{Addr: old.address}, {Addr: next.address}}})
+	name.UpdateState(resolver.State{Addresses: []resolver.Address{{Addr: next.address}}})
+	limit := time.After(20 * time.Second)
+	for {
+		described, problem := r.targets[0].get()
+		if described.GetInstanceId() == "new" {
+			return
+		}
+		select {
+		case <-r.changed:
+		case <-limit:
+			t.Fatalf("the name is still taken for %v (%s)", described, problem)
+		}
+	}
 }
 
 // killed kills and says when it is over.
