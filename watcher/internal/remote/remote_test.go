@@ -301,14 +301,18 @@ func TestTakenOver(t *testing.T) {
 // learnt all the same.
 func TestReplicasBehindOneName(t *testing.T) {
 	old := serve(t, "127.0.0.1:0", service.Config{Policy: policy.First(), InstanceID: "old"})
-	next := serve(t, "127.0.0.1:0", service.Config{Policy: policy.First(), InstanceID: "new"})
+	next := serve(t, "127.0.0.1:0", service.Config{Policy: policy.Random(), InstanceID: "new"})
 	name := manual.NewBuilderWithScheme("replicas")
 	name.InitialState(resolver.State{Addresses: []resolver.Address{{Addr: old.address}}})
 	resolver.Register(name)
 	r := run(t, Config{Deciders: names("replicas:///deciders")})
 	r.wait(t, "replicas:///deciders")
 
+	first, _ := r.Decide(t.Context(), batch(t))
 	name.UpdateState(resolver.State{Addresses: []resolver.Address{{Addr: old.address}, {Addr: next.address}}})
+	for answer := first; answer.Response.GetConfigDigest() == first.Response.GetConfigDigest(); {
+		answer, _ = r.Decide(t.Context(), batch(t)) // until the new one has its turn
+	}
 	name.UpdateState(resolver.State{Addresses: []resolver.Address{{Addr: next.address}}})
 	limit := time.After(20 * time.Second)
 	for {
