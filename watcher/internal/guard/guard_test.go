@@ -47,6 +47,7 @@ func TestCheck(t *testing.T) {
 		{name: "port on two addresses", pod: port("80, hostIP: 10.0.0.1"), onNode: []string{port("80, hostIP: 10.0.0.2")}},
 		{name: "port of another protocol", pod: port("80, protocol: UDP"), onNode: []string{port("80")}},
 		{name: "another port", pod: port("81"), onNode: []string{port("80")}},
+		{name: "more than an int64 holds", pod: requests("memory: 10E"), want: "resources: the pod wants 9223372036854775807 of memory"},
 		{name: "cpu", pod: requests("cpu: 1500m"), onNode: []string{requests("cpu: 501m")}, want: "resources: the pod wants 1500 of cpu; the node has 2000, of which 501 is taken"},
 		{name: "cpu to the last", pod: requests("cpu: 1500m"), onNode: []string{requests("cpu: 500m")}},
 		{name: "a device", pod: requests("example.com/gpu: 1"), onNode: []string{requests("example.com/gpu: 1")}, want: "resources: the pod wants 1 of example.com/gpu"},

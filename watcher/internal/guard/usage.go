@@ -2,6 +2,7 @@ package guard
 
 import (
 	"fmt"
+	"math"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -157,12 +158,17 @@ func amounts(list corev1.ResourceList) map[string]int64 {
 	return out
 }
 
-// amount rounds up, as Kubernetes does.
+// amount rounds up, as Kubernetes does; what no int64 holds is the largest, where
+// the quantity's own conversions wrap.
 func amount(name string, quantity resource.Quantity) int64 {
+	scale := resource.Scale(0)
 	if name == string(corev1.ResourceCPU) {
-		return quantity.MilliValue()
+		scale = resource.Milli
 	}
-	return quantity.Value()
+	if quantity.Cmp(*resource.NewScaledQuantity(math.MaxInt64, scale)) >= 0 {
+		return math.MaxInt64
+	}
+	return quantity.ScaledValue(scale)
 }
 
 // counted says whether a node's room for the resource limits its pods. Names
