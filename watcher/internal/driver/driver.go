@@ -112,12 +112,13 @@ type pod struct {
 	// sent is the record that the outstanding batch has of it.
 	sent *berthv1.Pod
 	// withdrawn pods were gated or deleted while a decision was in flight.
-	withdrawn bool
-	refusals  int       // answers refused in a row
-	told      *pause    // the last one that its owner was told of
-	reported  bool      // Scheduled has been reported
-	why       string    // reading: what the bind said
-	retry     time.Time // reading: when to read again; zero while a read is under way
+	withdrawn   bool
+	refusals    int       // answers refused in a row
+	unsupported int       // deciders in a row that do not understand it
+	told        *pause    // the outage of which its owner was told
+	reported    bool      // Scheduled has been reported
+	why         string    // reading: what the bind said
+	retry       time.Time // reading: when to read again; zero while a read is under way
 }
 
 // unread is a pod in phase reading, between two reads, if retry is still its own.
@@ -561,6 +562,9 @@ func (c *commit) skip(decision *berthv1.Decision) {
 
 // commit carries one decision out.
 func (d *Driver) commit(c *commit, p *pod, decision *berthv1.Decision) {
+	if decision.GetOutcome() != berthv1.Outcome_OUTCOME_UNSUPPORTED {
+		p.unsupported = 0
+	}
 	switch decision.GetOutcome() {
 	case berthv1.Outcome_OUTCOME_PLACED:
 		d.commitPlaced(c, p, decision)
@@ -576,10 +580,12 @@ func (d *Driver) commit(c *commit, p *pod, decision *berthv1.Decision) {
 		d.reject(c, p)
 
 	case berthv1.Outcome_OUTCOME_UNSUPPORTED:
-		if d.nextDecider(p) {
+		d.nextDecider(p)
+		if p.unsupported++; p.unsupported < d.config.Deciders[p.object.Spec.SchedulerName] {
 			d.again(p)
 			return
 		}
+		p.unsupported = 0
 		d.reportFailed(p, corev1.PodReasonSchedulerError, fmt.Sprintf("no decider of %q understands the constraint %s; %s does not",
 			p.object.Spec.SchedulerName, decision.GetRefusal().GetConstraint(), c.decider))
 		d.reject(c, p)
@@ -657,15 +663,13 @@ func (d *Driver) refuse(c *commit, p *pod, decision *berthv1.Decision, reason, m
 	d.fail(p)
 }
 
-// nextDecider moves a pod to its scheduler name's next decider and reports
-// whether there is one that it has not come from: false after the last, when it
-// starts again with the first.
-func (d *Driver) nextDecider(p *pod) bool {
+// nextDecider moves a pod to its scheduler name's next decider; after the last
+// comes the first.
+func (d *Driver) nextDecider(p *pod) {
 	e := d.queue.Get(p.object.UID)
 	g := e.Group
 	g.Fallback = (g.Fallback + 1) % max(d.config.Deciders[g.SchedulerName], 1)
 	d.queue.Regroup(e.UID, g)
-	return g.Fallback != 0
 }
 
 // shareWith sets the most pods in the pod's next batch, itself included; 0 is as
