@@ -269,7 +269,7 @@ func (p *Pool) Decide(ctx context.Context, b *driver.Batch) (driver.Decided, []A
 	deciders := p.names[b.SchedulerName]
 	var attempts []Attempt
 	var problems []string
-	var tooLarge error
+	var unfit error // of a batch that a decider which is there could not answer
 	for i := range deciders {
 		d := deciders[(b.Fallback+i)%len(deciders)]
 		described, problem := d.get()
@@ -289,15 +289,17 @@ func (p *Pool) Decide(ctx context.Context, b *driver.Batch) (driver.Decided, []A
 			// Another replica may be of another build, but the same request rarely
 			// becomes better: the pods back off.
 			return driver.Decided{Batch: b.ID, Decider: d.target, Err: fmt.Errorf("decider %s: %w", d.target, err)}, attempts
+		case codes.DeadlineExceeded:
+			unfit = fmt.Errorf("decider %s did not answer %d pods within %v", d.target, len(b.Request.GetPods()), p.config.Timeout)
 		case codes.ResourceExhausted:
 			// Too busy, or grpc's own limit, which it words alike at both ends.
 			if message := status.Convert(err).Message(); strings.Contains(message, "larger than max") {
-				tooLarge = fmt.Errorf("decider %s: %s: raise --max-message-bytes of the watcher and of the decider", d.target, message)
+				unfit = fmt.Errorf("decider %s: %s: raise --max-message-bytes of the watcher and of the decider", d.target, message)
 			}
 		}
 	}
-	if tooLarge != nil {
-		return driver.Decided{Batch: b.ID, Err: tooLarge}, attempts // waiting for a decider would not help
+	if unfit != nil {
+		return driver.Decided{Batch: b.ID, Err: unfit}, attempts // waiting for a decider would not help
 	}
 	return driver.Decided{Batch: b.ID, Err: fmt.Errorf("%w: %s", driver.ErrNoDecider, strings.Join(problems, "; "))}, attempts
 }
