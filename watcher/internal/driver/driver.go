@@ -10,13 +10,17 @@
 // A pod without a node is in exactly one phase, a pod with a node is in the
 // ledger alone:
 //
-//	                 Ready.Decide            committed             2xx             the watch shows it
-//	PodChanged ─► queued ─────► deciding ───────────► binding ─────────► bound ───────────────────► placed
-//	                ▲              │                    │   ▲              │
-//	                │ rejected,    │     409 or unknown │   │              │ PodGone: forgotten
-//	                ├──refused,────┘                    ▼   │              ▼
-//	                │ stale                          reading│            (gone)
-//	                └──────── forgotten: the read found it without a node
+//	         Ready.Decide            committed              2xx           the watch shows it
+//	queued ───────────────► deciding ─────────► binding ──────────► bound ─────────► (ledger)
+//	  ▲  rejected, refused,   │                  │   │
+//	  ├──stale, undecided─────┘                  │   │ 409, unknown
+//	  │                           any other 4xx, │   ▼
+//	  │                               not sent:  │  reading ─── it has a node ─────► (ledger)
+//	  │                              forgotten   │   │
+//	  ├──────────────────────────────────────────┘   │ it has none: forgotten
+//	  └──────────────────────────────────────────────┘
+//
+// and from everywhere to nowhere when the pod is gone.
 //
 // From binding on the ledger holds the pod's room: it is assumed. It stays
 // assumed until the API server has said what became of the Binding; nothing is
