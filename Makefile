@@ -13,7 +13,12 @@ tool = go tool -modfile=deploy/tools.mod $(1)
 # has to begin with a version even where no tag exists.
 VERSION ?= $(shell git describe --tags --match 'v[0-9]*' --dirty 2>/dev/null || \
 	echo "v0.0.0-g$$(git describe --always --dirty --exclude '*' 2>/dev/null || echo unknown)")
-STATIC := CGO_ENABLED=0 go build -trimpath
+
+# Everything is compiled with the same flags, so that it is compiled once; only
+# the race detector needs others, and .ci/test sets them.
+export CGO_ENABLED := 0
+GOFLAGS ?=
+export GOFLAGS += -trimpath
 LDFLAGS = -X k8s.io/component-base/version.gitVersion=$(VERSION)
 
 # The race detector is linked by a C compiler; without one the tests run all the
@@ -33,12 +38,12 @@ help: ## Describe every target
 
 .PHONY: build
 build: ## Compile bin/decider and bin/watcher
-	$(if $(PROCESSES),$(STATIC) -ldflags '$(LDFLAGS)' -o bin/ $(PROCESSES))
+	$(if $(PROCESSES),go build -ldflags '$(LDFLAGS)' -o bin/ $(PROCESSES))
 
 .PHONY: tools
 tools: ## Compile what runs, checks and asks a local cluster (the first time takes minutes)
-	$(if $(TOOLS),$(STATIC) -o bin/ $(TOOLS))
-	cd deploy/local && $(STATIC) -o ../../bin/local .
+	$(if $(TOOLS),go build -o bin/ $(TOOLS))
+	cd deploy/local && go build -o ../../bin/local .
 	bin/local build --bin bin
 
 # Variables of `make run`, each a flag of bin/demo; see `bin/demo --help`.
@@ -78,8 +83,7 @@ check/format:
 
 .PHONY: check/vet
 check/vet:
-	for m in $(MODULES); do go -C "$$m" vet ./...; done
-	go vet -tags e2e ./...
+	for m in $(MODULES); do go -C "$$m" vet -tags e2e ./...; done
 
 .PHONY: check/lint
 check/lint:
