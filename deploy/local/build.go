@@ -20,7 +20,7 @@ import (
 const buildHelp = `Usage: local build [--bin DIR] [--source DIR]
 
 Compiles etcd, kube-apiserver, kube-controller-manager, kube-scheduler, kubectl,
-kwok and grpcurl from their Go modules. The first build takes about 11 minutes
+kwok and grpcurl from their Go modules. The first build takes about 8 minutes
 on 2 cores; a program whose module versions, flags and Go version are unchanged
 is not compiled again.
 
@@ -96,7 +96,7 @@ func (b *builder) build(ctx context.Context) error {
 		fmt.Fprintf(b.out, "control plane up to date in %s\n", b.bin)
 		return nil
 	}
-	fmt.Fprintf(b.out, "compiling %d programs into %s; the first time takes about 11 minutes on 2 cores\n", len(stale), b.bin)
+	fmt.Fprintf(b.out, "compiling %d programs into %s; the first time takes about 8 minutes on 2 cores\n", len(stale), b.bin)
 	began := time.Now()
 	for i, p := range stale {
 		if err := b.compile(ctx, p, fmt.Sprintf("[%d/%d] %s", i+1, len(stale), p.name)); err != nil {
