@@ -18,7 +18,7 @@ func TestRunWithoutDeciders(t *testing.T) {
 	if !errors.As(err, &exit) || exit.ExitCode() != 1 {
 		t.Fatalf("it ended with %v, want exit status 1\n%s", err, out)
 	}
-	for _, want := range []string{"no decider reachable", "SchedulerError", "missing"} {
+	for _, want := range []string{"no decider reachable", "SchedulerError", "12 of 12 pods are not what they should be"} {
 		if !strings.Contains(string(out), want) {
 			t.Errorf("it does not say %q:\n%s", want, out)
 		}
