@@ -31,14 +31,20 @@ type Bind struct {
 	Code int
 	// Reason and Message are those of a Status that was not a success.
 	Reason, Message string
+	// Shallow is whether the audit policy keeps the request to itself. Where
+	// it does not, and Node is empty all the same, the API server never read
+	// the request, as when its client is killed while it sends.
+	Shallow bool
 }
 
 // OK reports whether the API server answered that the pod was bound.
 func (b *Bind) OK() bool { return b.Code/100 == 2 }
 
 // Refused reports whether the API server answered that it would not bind the
-// pod; nothing was then written.
-func (b *Bind) Refused() bool { return b.Code/100 == 4 }
+// pod, or failed before it had read what to bind; nothing was then written.
+func (b *Bind) Refused() bool {
+	return b.Code/100 == 4 || b.Code/100 == 5 && b.Node == "" && !b.Shallow
+}
 
 // Identity is the leader election identity of the watcher that sent the
 // request, from a user agent "berth-watcher/VERSION (IDENTITY)"; empty for
@@ -56,6 +62,7 @@ func (b *Bind) Identity() string {
 
 // event is the part of an audit.k8s.io/v1 Event that is read here.
 type event struct {
+	Level     string `json:"level"`
 	AuditID   string `json:"auditID"`
 	Stage     string `json:"stage"`
 	Verb      string `json:"verb"`
@@ -140,6 +147,7 @@ func (ev *event) fill(b *Bind) {
 	b.Namespace, b.Pod = ev.ObjectRef.Namespace, ev.ObjectRef.Name
 	b.User, b.UserAgent = ev.User.Username, ev.UserAgent
 	b.Received = ev.RequestReceivedTimestamp
+	b.Shallow = ev.Level != "Request" && ev.Level != "RequestResponse"
 	if ev.ObjectRef.UID != "" {
 		b.UID = ev.ObjectRef.UID
 	}

@@ -25,6 +25,8 @@ func TestRead(t *testing.T) {
 		{ID: "2", Namespace: "ns", Pod: "q", UID: "u2", Node: "n1", User: "watcher", UserAgent: agent, Received: at(2), Code: 409, Reason: "Conflict", Message: "pod q is taken"},
 		{ID: "3", Namespace: "ns", Pod: "r", Node: "n2", User: "watcher", UserAgent: "kubectl/v1 (linux/amd64)", Received: at(3)},
 		{ID: "4", Namespace: "ns", Pod: "s", Node: "n2", User: "watcher", UserAgent: agent, Received: at(4), Code: 201},
+		{ID: "5", Namespace: "ns", Pod: "t", User: "watcher", UserAgent: agent, Received: at(5), Code: 500, Reason: "InternalError", Message: "unexpected EOF"},
+		{ID: "6", Namespace: "ns", Pod: "u", User: "watcher", UserAgent: agent, Received: at(6), Code: 201, Shallow: true},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("binds (-want +got):\n%s", diff)

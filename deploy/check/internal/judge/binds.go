@@ -61,7 +61,7 @@ func (r *replay) judgeBinds(binds []audit.Bind) {
 			continue
 		}
 		tried[p] = tried[p] || !b.Refused()
-		if b.Node == "" {
+		if b.Shallow {
 			shallow++
 		}
 		if b.OK() {
@@ -69,7 +69,7 @@ func (r *replay) judgeBinds(binds []audit.Bind) {
 		}
 	}
 	if shallow > 0 {
-		r.report.incomplete("%d binds in the audit log have no request object: let the audit policy record pods/binding at level Request or RequestResponse", shallow)
+		r.report.incomplete("the audit log keeps no request object of %d binds: let the audit policy record pods/binding at level Request or RequestResponse", shallow)
 	}
 	unlogged := 0
 	for _, p := range r.pods {

@@ -284,6 +284,7 @@ func TestNoViolation(t *testing.T) {
 		{"deleted before it was bound", begin().add(a, p).remove(p)},
 		{"being deleted at the end", begin().add(a, with(newPod("p"), func(p *corev1.Pod) { p.DeletionTimestamp = &metav1.Time{Time: midnight} }))},
 		{"answer lost, bind kept", begin().add(a, p).answer(p, "a", "a", 0).update(on(p, "a"))},
+		{"request cut off as its client died, bound by the next", begin().add(a, p).answer(p, "", "a", 500).bind(p, "a")},
 		{"bound again after it was deleted and created", begin().add(a, p).bind(p, "a").remove(on(p, "a")).
 			add(again(p)).bind(again(p), "a")},
 		{"takeover in order", begin().add(a, p, q).lead("a").bindBy(p, "a", "a").lead("b").bindBy(q, "a", "b")},
@@ -352,7 +353,8 @@ func TestIncomplete(t *testing.T) {
 		{"no judged pod", with(clean(), func(r *run) { r.SchedulerNames = []string{"bert"} }), "[bert]"},
 		{"bind without a line in the log", with(clean(), func(r *run) { r.Binds = nil }), "1 pods were bound in the replay without"},
 		{"pod without a line in the recording", clean().answer(newPod("q"), "a", "a", 201), "does not know the pod"},
-		{"audit log without requests", with(clean(), func(r *run) { r.Binds[0].Node = "" }), "1 binds in the audit log have no request"},
+		{"audit log without requests", with(clean(), func(r *run) { r.Binds[0].Node, r.Binds[0].Shallow = "", true }), "no request object of 1 binds"},
+		{"the only bind was never read", with(clean(), func(r *run) { r.Binds[0].Node, r.Binds[0].Code = "", 500 }), "1 pods were bound in the replay without"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
