@@ -279,7 +279,11 @@ type DecideRequest struct {
 	// named where fewer are feasible.
 	Candidates int32 `protobuf:"varint,5,opt,name=candidates,proto3" json:"candidates,omitempty"`
 	// How much explanation to add to each decision.
-	Explanation   ExplanationLevel `protobuf:"varint,6,opt,name=explanation,proto3,enum=berth.v1.ExplanationLevel" json:"explanation,omitempty"`
+	Explanation ExplanationLevel `protobuf:"varint,6,opt,name=explanation,proto3,enum=berth.v1.ExplanationLevel" json:"explanation,omitempty"`
+	// Whether to look for pods of lower priority to evict for a pod that no node
+	// takes. The pods after it then see the room set aside for it and the victims
+	// terminating.
+	Preempt       bool `protobuf:"varint,7,opt,name=preempt,proto3" json:"preempt,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -365,6 +369,13 @@ func (x *DecideRequest) GetExplanation() ExplanationLevel {
 		return x.Explanation
 	}
 	return ExplanationLevel_EXPLANATION_LEVEL_UNSPECIFIED
+}
+
+func (x *DecideRequest) GetPreempt() bool {
+	if x != nil {
+		return x.Preempt
+	}
+	return false
 }
 
 type isDecideRequest_State interface {
@@ -540,7 +551,7 @@ const file_berth_v1_decider_proto_rawDesc = "" +
 	"\x06limits\x18\x06 \x01(\v2\x10.berth.v1.LimitsR\x06limits\"O\n" +
 	"\x06Limits\x12*\n" +
 	"\x11max_message_bytes\x18\x01 \x01(\x03R\x0fmaxMessageBytes\x12\x19\n" +
-	"\bmax_pods\x18\x02 \x01(\x05R\amaxPods\"\x99\x02\n" +
+	"\bmax_pods\x18\x02 \x01(\x05R\amaxPods\"\xb3\x02\n" +
 	"\rDecideRequest\x120\n" +
 	"\bsnapshot\x18\x01 \x01(\v2\x12.berth.v1.SnapshotH\x00R\bsnapshot\x128\n" +
 	"\treference\x18\x02 \x01(\v2\x18.berth.v1.StateReferenceH\x00R\treference\x12!\n" +
@@ -549,7 +560,8 @@ const file_berth_v1_decider_proto_rawDesc = "" +
 	"\n" +
 	"candidates\x18\x05 \x01(\x05R\n" +
 	"candidates\x12<\n" +
-	"\vexplanation\x18\x06 \x01(\x0e2\x1a.berth.v1.ExplanationLevelR\vexplanationB\a\n" +
+	"\vexplanation\x18\x06 \x01(\x0e2\x1a.berth.v1.ExplanationLevelR\vexplanation\x12\x18\n" +
+	"\apreempt\x18\a \x01(\bR\apreemptB\a\n" +
 	"\x05state\"P\n" +
 	"\x0eStateReference\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\tR\x05epoch\x12(\n" +

@@ -97,6 +97,8 @@ const (
 	ObjectKind_OBJECT_KIND_NODE ObjectKind = 1
 	// A pod that holds room on a node.
 	ObjectKind_OBJECT_KIND_PLACED_POD ObjectKind = 2
+	// A namespace.
+	ObjectKind_OBJECT_KIND_NAMESPACE ObjectKind = 3
 )
 
 // Enum value maps for ObjectKind.
@@ -105,11 +107,13 @@ var (
 		0: "OBJECT_KIND_UNSPECIFIED",
 		1: "OBJECT_KIND_NODE",
 		2: "OBJECT_KIND_PLACED_POD",
+		3: "OBJECT_KIND_NAMESPACE",
 	}
 	ObjectKind_value = map[string]int32{
 		"OBJECT_KIND_UNSPECIFIED": 0,
 		"OBJECT_KIND_NODE":        1,
 		"OBJECT_KIND_PLACED_POD":  2,
+		"OBJECT_KIND_NAMESPACE":   3,
 	}
 )
 
@@ -212,7 +216,10 @@ type Decision struct {
 	// For INVALID and UNSUPPORTED: what could not be understood.
 	Refusal *Refusal `protobuf:"bytes,5,opt,name=refusal,proto3" json:"refusal,omitempty"`
 	// If it was asked for.
-	Explanation   *Explanation `protobuf:"bytes,6,opt,name=explanation,proto3" json:"explanation,omitempty"`
+	Explanation *Explanation `protobuf:"bytes,6,opt,name=explanation,proto3" json:"explanation,omitempty"`
+	// For REJECTED, if the request asked to preempt: where evicting pods makes room.
+	// Absent if no eviction helps.
+	Preemption    *Preemption `protobuf:"bytes,7,opt,name=preemption,proto3" json:"preemption,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -289,6 +296,13 @@ func (x *Decision) GetExplanation() *Explanation {
 	return nil
 }
 
+func (x *Decision) GetPreemption() *Preemption {
+	if x != nil {
+		return x.Preemption
+	}
+	return nil
+}
+
 // Candidate is a node that would do.
 type Candidate struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -353,6 +367,144 @@ func (x *Candidate) GetScore() int64 {
 	return 0
 }
 
+// Preemption is a node and the pods to evict from it so that the pod fits there.
+type Preemption struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The node's name.
+	NodeName string `protobuf:"bytes,1,opt,name=node_name,json=nodeName,proto3" json:"node_name,omitempty"`
+	// The node's uid, as in the state.
+	NodeUid string `protobuf:"bytes,2,opt,name=node_uid,json=nodeUid,proto3" json:"node_uid,omitempty"`
+	// The pods to evict, at least one, the most important first: by priority, then
+	// by how long they have run.
+	Victims []*Victim `protobuf:"bytes,3,rep,name=victims,proto3" json:"victims,omitempty"`
+	// How many of the victims are beyond what a disruption budget allows.
+	BudgetViolations int32 `protobuf:"varint,4,opt,name=budget_violations,json=budgetViolations,proto3" json:"budget_violations,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
+}
+
+func (x *Preemption) Reset() {
+	*x = Preemption{}
+	mi := &file_berth_v1_decision_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Preemption) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Preemption) ProtoMessage() {}
+
+func (x *Preemption) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_decision_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Preemption.ProtoReflect.Descriptor instead.
+func (*Preemption) Descriptor() ([]byte, []int) {
+	return file_berth_v1_decision_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Preemption) GetNodeName() string {
+	if x != nil {
+		return x.NodeName
+	}
+	return ""
+}
+
+func (x *Preemption) GetNodeUid() string {
+	if x != nil {
+		return x.NodeUid
+	}
+	return ""
+}
+
+func (x *Preemption) GetVictims() []*Victim {
+	if x != nil {
+		return x.Victims
+	}
+	return nil
+}
+
+func (x *Preemption) GetBudgetViolations() int32 {
+	if x != nil {
+		return x.BudgetViolations
+	}
+	return 0
+}
+
+// Victim is a placed pod to evict.
+type Victim struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its uid.
+	Uid string `protobuf:"bytes,1,opt,name=uid,proto3" json:"uid,omitempty"`
+	// Its namespace.
+	Namespace string `protobuf:"bytes,2,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	// Its name.
+	Name          string `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Victim) Reset() {
+	*x = Victim{}
+	mi := &file_berth_v1_decision_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Victim) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Victim) ProtoMessage() {}
+
+func (x *Victim) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_decision_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Victim.ProtoReflect.Descriptor instead.
+func (*Victim) Descriptor() ([]byte, []int) {
+	return file_berth_v1_decision_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *Victim) GetUid() string {
+	if x != nil {
+		return x.Uid
+	}
+	return ""
+}
+
+func (x *Victim) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *Victim) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
 // Refusal says what could not be understood of one pod.
 type Refusal struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -369,7 +521,7 @@ type Refusal struct {
 
 func (x *Refusal) Reset() {
 	*x = Refusal{}
-	mi := &file_berth_v1_decision_proto_msgTypes[2]
+	mi := &file_berth_v1_decision_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -381,7 +533,7 @@ func (x *Refusal) String() string {
 func (*Refusal) ProtoMessage() {}
 
 func (x *Refusal) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_decision_proto_msgTypes[2]
+	mi := &file_berth_v1_decision_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -394,7 +546,7 @@ func (x *Refusal) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Refusal.ProtoReflect.Descriptor instead.
 func (*Refusal) Descriptor() ([]byte, []int) {
-	return file_berth_v1_decision_proto_rawDescGZIP(), []int{2}
+	return file_berth_v1_decision_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Refusal) GetField() string {
@@ -430,13 +582,16 @@ type Rejection struct {
 	// What could make room: any one of them is worth another try, other changes
 	// are not. Empty means that any change might.
 	WakeConditions []*WakeCondition `protobuf:"bytes,3,rep,name=wake_conditions,json=wakeConditions,proto3" json:"wake_conditions,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// If the request asked to preempt and no eviction helps: why, in
+	// kube-scheduler's words; message ends with it.
+	Preemption    string `protobuf:"bytes,4,opt,name=preemption,proto3" json:"preemption,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Rejection) Reset() {
 	*x = Rejection{}
-	mi := &file_berth_v1_decision_proto_msgTypes[3]
+	mi := &file_berth_v1_decision_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -448,7 +603,7 @@ func (x *Rejection) String() string {
 func (*Rejection) ProtoMessage() {}
 
 func (x *Rejection) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_decision_proto_msgTypes[3]
+	mi := &file_berth_v1_decision_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -461,7 +616,7 @@ func (x *Rejection) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rejection.ProtoReflect.Descriptor instead.
 func (*Rejection) Descriptor() ([]byte, []int) {
-	return file_berth_v1_decision_proto_rawDescGZIP(), []int{3}
+	return file_berth_v1_decision_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Rejection) GetMessage() string {
@@ -485,6 +640,13 @@ func (x *Rejection) GetWakeConditions() []*WakeCondition {
 	return nil
 }
 
+func (x *Rejection) GetPreemption() string {
+	if x != nil {
+		return x.Preemption
+	}
+	return ""
+}
+
 // RuleRejection counts the nodes that one rule ruled out for one reason.
 type RuleRejection struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -502,7 +664,7 @@ type RuleRejection struct {
 
 func (x *RuleRejection) Reset() {
 	*x = RuleRejection{}
-	mi := &file_berth_v1_decision_proto_msgTypes[4]
+	mi := &file_berth_v1_decision_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -514,7 +676,7 @@ func (x *RuleRejection) String() string {
 func (*RuleRejection) ProtoMessage() {}
 
 func (x *RuleRejection) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_decision_proto_msgTypes[4]
+	mi := &file_berth_v1_decision_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -527,7 +689,7 @@ func (x *RuleRejection) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RuleRejection.ProtoReflect.Descriptor instead.
 func (*RuleRejection) Descriptor() ([]byte, []int) {
-	return file_berth_v1_decision_proto_rawDescGZIP(), []int{4}
+	return file_berth_v1_decision_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *RuleRejection) GetRule() string {
@@ -576,7 +738,7 @@ type WakeCondition struct {
 
 func (x *WakeCondition) Reset() {
 	*x = WakeCondition{}
-	mi := &file_berth_v1_decision_proto_msgTypes[5]
+	mi := &file_berth_v1_decision_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -588,7 +750,7 @@ func (x *WakeCondition) String() string {
 func (*WakeCondition) ProtoMessage() {}
 
 func (x *WakeCondition) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_decision_proto_msgTypes[5]
+	mi := &file_berth_v1_decision_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -601,7 +763,7 @@ func (x *WakeCondition) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WakeCondition.ProtoReflect.Descriptor instead.
 func (*WakeCondition) Descriptor() ([]byte, []int) {
-	return file_berth_v1_decision_proto_rawDescGZIP(), []int{5}
+	return file_berth_v1_decision_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *WakeCondition) GetObject() ObjectKind {
@@ -636,14 +798,17 @@ func (x *WakeCondition) GetFree() map[string]int64 {
 type Explanation struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// One per node of the state, in name order.
-	Nodes         []*NodeExplanation `protobuf:"bytes,1,rep,name=nodes,proto3" json:"nodes,omitempty"`
+	Nodes []*NodeExplanation `protobuf:"bytes,1,rep,name=nodes,proto3" json:"nodes,omitempty"`
+	// If preemption was looked at: one per node that an eviction could have helped
+	// on, in name order.
+	Preemptions   []*PreemptionExplanation `protobuf:"bytes,2,rep,name=preemptions,proto3" json:"preemptions,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Explanation) Reset() {
 	*x = Explanation{}
-	mi := &file_berth_v1_decision_proto_msgTypes[6]
+	mi := &file_berth_v1_decision_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -655,7 +820,7 @@ func (x *Explanation) String() string {
 func (*Explanation) ProtoMessage() {}
 
 func (x *Explanation) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_decision_proto_msgTypes[6]
+	mi := &file_berth_v1_decision_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -668,12 +833,92 @@ func (x *Explanation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Explanation.ProtoReflect.Descriptor instead.
 func (*Explanation) Descriptor() ([]byte, []int) {
-	return file_berth_v1_decision_proto_rawDescGZIP(), []int{6}
+	return file_berth_v1_decision_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Explanation) GetNodes() []*NodeExplanation {
 	if x != nil {
 		return x.Nodes
+	}
+	return nil
+}
+
+func (x *Explanation) GetPreemptions() []*PreemptionExplanation {
+	if x != nil {
+		return x.Preemptions
+	}
+	return nil
+}
+
+// PreemptionExplanation says what preemption would take on one node.
+type PreemptionExplanation struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The node's name.
+	NodeName string `protobuf:"bytes,1,opt,name=node_name,json=nodeName,proto3" json:"node_name,omitempty"`
+	// The pods to evict, as in Preemption. Empty if that does not help.
+	Victims []*Victim `protobuf:"bytes,2,rep,name=victims,proto3" json:"victims,omitempty"`
+	// As in Preemption.
+	BudgetViolations int32 `protobuf:"varint,3,opt,name=budget_violations,json=budgetViolations,proto3" json:"budget_violations,omitempty"`
+	// Why it does not help, in kube-scheduler's words; empty if it does.
+	Reasons       []string `protobuf:"bytes,4,rep,name=reasons,proto3" json:"reasons,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PreemptionExplanation) Reset() {
+	*x = PreemptionExplanation{}
+	mi := &file_berth_v1_decision_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PreemptionExplanation) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PreemptionExplanation) ProtoMessage() {}
+
+func (x *PreemptionExplanation) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_decision_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PreemptionExplanation.ProtoReflect.Descriptor instead.
+func (*PreemptionExplanation) Descriptor() ([]byte, []int) {
+	return file_berth_v1_decision_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *PreemptionExplanation) GetNodeName() string {
+	if x != nil {
+		return x.NodeName
+	}
+	return ""
+}
+
+func (x *PreemptionExplanation) GetVictims() []*Victim {
+	if x != nil {
+		return x.Victims
+	}
+	return nil
+}
+
+func (x *PreemptionExplanation) GetBudgetViolations() int32 {
+	if x != nil {
+		return x.BudgetViolations
+	}
+	return 0
+}
+
+func (x *PreemptionExplanation) GetReasons() []string {
+	if x != nil {
+		return x.Reasons
 	}
 	return nil
 }
@@ -700,7 +945,7 @@ type NodeExplanation struct {
 
 func (x *NodeExplanation) Reset() {
 	*x = NodeExplanation{}
-	mi := &file_berth_v1_decision_proto_msgTypes[7]
+	mi := &file_berth_v1_decision_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -712,7 +957,7 @@ func (x *NodeExplanation) String() string {
 func (*NodeExplanation) ProtoMessage() {}
 
 func (x *NodeExplanation) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_decision_proto_msgTypes[7]
+	mi := &file_berth_v1_decision_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -725,7 +970,7 @@ func (x *NodeExplanation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeExplanation.ProtoReflect.Descriptor instead.
 func (*NodeExplanation) Descriptor() ([]byte, []int) {
-	return file_berth_v1_decision_proto_rawDescGZIP(), []int{7}
+	return file_berth_v1_decision_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *NodeExplanation) GetNodeName() string {
@@ -787,7 +1032,7 @@ type Score struct {
 
 func (x *Score) Reset() {
 	*x = Score{}
-	mi := &file_berth_v1_decision_proto_msgTypes[8]
+	mi := &file_berth_v1_decision_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -799,7 +1044,7 @@ func (x *Score) String() string {
 func (*Score) ProtoMessage() {}
 
 func (x *Score) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_decision_proto_msgTypes[8]
+	mi := &file_berth_v1_decision_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -812,7 +1057,7 @@ func (x *Score) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Score.ProtoReflect.Descriptor instead.
 func (*Score) Descriptor() ([]byte, []int) {
-	return file_berth_v1_decision_proto_rawDescGZIP(), []int{8}
+	return file_berth_v1_decision_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Score) GetRule() string {
@@ -847,7 +1092,7 @@ var File_berth_v1_decision_proto protoreflect.FileDescriptor
 
 const file_berth_v1_decision_proto_rawDesc = "" +
 	"\n" +
-	"\x17berth/v1/decision.proto\x12\bberth.v1\"\x9e\x02\n" +
+	"\x17berth/v1/decision.proto\x12\bberth.v1\"\xd4\x02\n" +
 	"\bDecision\x12\x17\n" +
 	"\apod_uid\x18\x01 \x01(\tR\x06podUid\x12+\n" +
 	"\aoutcome\x18\x02 \x01(\x0e2\x11.berth.v1.OutcomeR\aoutcome\x123\n" +
@@ -856,21 +1101,37 @@ const file_berth_v1_decision_proto_rawDesc = "" +
 	"candidates\x121\n" +
 	"\trejection\x18\x04 \x01(\v2\x13.berth.v1.RejectionR\trejection\x12+\n" +
 	"\arefusal\x18\x05 \x01(\v2\x11.berth.v1.RefusalR\arefusal\x127\n" +
-	"\vexplanation\x18\x06 \x01(\v2\x15.berth.v1.ExplanationR\vexplanation\"Y\n" +
+	"\vexplanation\x18\x06 \x01(\v2\x15.berth.v1.ExplanationR\vexplanation\x124\n" +
+	"\n" +
+	"preemption\x18\a \x01(\v2\x14.berth.v1.PreemptionR\n" +
+	"preemption\"Y\n" +
 	"\tCandidate\x12\x1b\n" +
 	"\tnode_name\x18\x01 \x01(\tR\bnodeName\x12\x19\n" +
 	"\bnode_uid\x18\x02 \x01(\tR\anodeUid\x12\x14\n" +
-	"\x05score\x18\x03 \x01(\x03R\x05score\"Y\n" +
+	"\x05score\x18\x03 \x01(\x03R\x05score\"\x9d\x01\n" +
+	"\n" +
+	"Preemption\x12\x1b\n" +
+	"\tnode_name\x18\x01 \x01(\tR\bnodeName\x12\x19\n" +
+	"\bnode_uid\x18\x02 \x01(\tR\anodeUid\x12*\n" +
+	"\avictims\x18\x03 \x03(\v2\x10.berth.v1.VictimR\avictims\x12+\n" +
+	"\x11budget_violations\x18\x04 \x01(\x05R\x10budgetViolations\"L\n" +
+	"\x06Victim\x12\x10\n" +
+	"\x03uid\x18\x01 \x01(\tR\x03uid\x12\x1c\n" +
+	"\tnamespace\x18\x02 \x01(\tR\tnamespace\x12\x12\n" +
+	"\x04name\x18\x03 \x01(\tR\x04name\"Y\n" +
 	"\aRefusal\x12\x14\n" +
 	"\x05field\x18\x01 \x01(\tR\x05field\x12\x1e\n" +
 	"\n" +
 	"constraint\x18\x02 \x01(\tR\n" +
 	"constraint\x12\x18\n" +
-	"\amessage\x18\x03 \x01(\tR\amessage\"\x96\x01\n" +
+	"\amessage\x18\x03 \x01(\tR\amessage\"\xb6\x01\n" +
 	"\tRejection\x12\x18\n" +
 	"\amessage\x18\x01 \x01(\tR\amessage\x12-\n" +
 	"\x05rules\x18\x02 \x03(\v2\x17.berth.v1.RuleRejectionR\x05rules\x12@\n" +
-	"\x0fwake_conditions\x18\x03 \x03(\v2\x17.berth.v1.WakeConditionR\x0ewakeConditions\"}\n" +
+	"\x0fwake_conditions\x18\x03 \x03(\v2\x17.berth.v1.WakeConditionR\x0ewakeConditions\x12\x1e\n" +
+	"\n" +
+	"preemption\x18\x04 \x01(\tR\n" +
+	"preemption\"}\n" +
 	"\rRuleRejection\x12\x12\n" +
 	"\x04rule\x18\x01 \x01(\tR\x04rule\x12\x12\n" +
 	"\x04text\x18\x02 \x01(\tR\x04text\x12\x14\n" +
@@ -884,9 +1145,15 @@ const file_berth_v1_decision_proto_rawDesc = "" +
 	"\x04free\x18\x04 \x03(\v2!.berth.v1.WakeCondition.FreeEntryR\x04free\x1a7\n" +
 	"\tFreeEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\">\n" +
+	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"\x81\x01\n" +
 	"\vExplanation\x12/\n" +
-	"\x05nodes\x18\x01 \x03(\v2\x19.berth.v1.NodeExplanationR\x05nodes\"\xcb\x01\n" +
+	"\x05nodes\x18\x01 \x03(\v2\x19.berth.v1.NodeExplanationR\x05nodes\x12A\n" +
+	"\vpreemptions\x18\x02 \x03(\v2\x1f.berth.v1.PreemptionExplanationR\vpreemptions\"\xa7\x01\n" +
+	"\x15PreemptionExplanation\x12\x1b\n" +
+	"\tnode_name\x18\x01 \x01(\tR\bnodeName\x12*\n" +
+	"\avictims\x18\x02 \x03(\v2\x10.berth.v1.VictimR\avictims\x12+\n" +
+	"\x11budget_violations\x18\x03 \x01(\x05R\x10budgetViolations\x12\x18\n" +
+	"\areasons\x18\x04 \x03(\tR\areasons\"\xcb\x01\n" +
 	"\x0fNodeExplanation\x12\x1b\n" +
 	"\tnode_name\x18\x01 \x01(\tR\bnodeName\x12\x12\n" +
 	"\x04rule\x18\x02 \x01(\tR\x04rule\x12\x18\n" +
@@ -907,12 +1174,13 @@ const file_berth_v1_decision_proto_rawDesc = "" +
 	"\x10OUTCOME_REJECTED\x10\x02\x12\x17\n" +
 	"\x13OUTCOME_UNSUPPORTED\x10\x03\x12\x13\n" +
 	"\x0fOUTCOME_INVALID\x10\x04\x12\x17\n" +
-	"\x13OUTCOME_NOT_DECIDED\x10\x05*[\n" +
+	"\x13OUTCOME_NOT_DECIDED\x10\x05*v\n" +
 	"\n" +
 	"ObjectKind\x12\x1b\n" +
 	"\x17OBJECT_KIND_UNSPECIFIED\x10\x00\x12\x14\n" +
 	"\x10OBJECT_KIND_NODE\x10\x01\x12\x1a\n" +
-	"\x16OBJECT_KIND_PLACED_POD\x10\x02*r\n" +
+	"\x16OBJECT_KIND_PLACED_POD\x10\x02\x12\x19\n" +
+	"\x15OBJECT_KIND_NAMESPACE\x10\x03*r\n" +
 	"\n" +
 	"ChangeKind\x12\x1b\n" +
 	"\x17CHANGE_KIND_UNSPECIFIED\x10\x00\x12\x15\n" +
@@ -934,40 +1202,47 @@ func file_berth_v1_decision_proto_rawDescGZIP() []byte {
 }
 
 var file_berth_v1_decision_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_berth_v1_decision_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
+var file_berth_v1_decision_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
 var file_berth_v1_decision_proto_goTypes = []any{
-	(Outcome)(0),            // 0: berth.v1.Outcome
-	(ObjectKind)(0),         // 1: berth.v1.ObjectKind
-	(ChangeKind)(0),         // 2: berth.v1.ChangeKind
-	(*Decision)(nil),        // 3: berth.v1.Decision
-	(*Candidate)(nil),       // 4: berth.v1.Candidate
-	(*Refusal)(nil),         // 5: berth.v1.Refusal
-	(*Rejection)(nil),       // 6: berth.v1.Rejection
-	(*RuleRejection)(nil),   // 7: berth.v1.RuleRejection
-	(*WakeCondition)(nil),   // 8: berth.v1.WakeCondition
-	(*Explanation)(nil),     // 9: berth.v1.Explanation
-	(*NodeExplanation)(nil), // 10: berth.v1.NodeExplanation
-	(*Score)(nil),           // 11: berth.v1.Score
-	nil,                     // 12: berth.v1.WakeCondition.FreeEntry
+	(Outcome)(0),                  // 0: berth.v1.Outcome
+	(ObjectKind)(0),               // 1: berth.v1.ObjectKind
+	(ChangeKind)(0),               // 2: berth.v1.ChangeKind
+	(*Decision)(nil),              // 3: berth.v1.Decision
+	(*Candidate)(nil),             // 4: berth.v1.Candidate
+	(*Preemption)(nil),            // 5: berth.v1.Preemption
+	(*Victim)(nil),                // 6: berth.v1.Victim
+	(*Refusal)(nil),               // 7: berth.v1.Refusal
+	(*Rejection)(nil),             // 8: berth.v1.Rejection
+	(*RuleRejection)(nil),         // 9: berth.v1.RuleRejection
+	(*WakeCondition)(nil),         // 10: berth.v1.WakeCondition
+	(*Explanation)(nil),           // 11: berth.v1.Explanation
+	(*PreemptionExplanation)(nil), // 12: berth.v1.PreemptionExplanation
+	(*NodeExplanation)(nil),       // 13: berth.v1.NodeExplanation
+	(*Score)(nil),                 // 14: berth.v1.Score
+	nil,                           // 15: berth.v1.WakeCondition.FreeEntry
 }
 var file_berth_v1_decision_proto_depIdxs = []int32{
 	0,  // 0: berth.v1.Decision.outcome:type_name -> berth.v1.Outcome
 	4,  // 1: berth.v1.Decision.candidates:type_name -> berth.v1.Candidate
-	6,  // 2: berth.v1.Decision.rejection:type_name -> berth.v1.Rejection
-	5,  // 3: berth.v1.Decision.refusal:type_name -> berth.v1.Refusal
-	9,  // 4: berth.v1.Decision.explanation:type_name -> berth.v1.Explanation
-	7,  // 5: berth.v1.Rejection.rules:type_name -> berth.v1.RuleRejection
-	8,  // 6: berth.v1.Rejection.wake_conditions:type_name -> berth.v1.WakeCondition
-	1,  // 7: berth.v1.WakeCondition.object:type_name -> berth.v1.ObjectKind
-	2,  // 8: berth.v1.WakeCondition.changes:type_name -> berth.v1.ChangeKind
-	12, // 9: berth.v1.WakeCondition.free:type_name -> berth.v1.WakeCondition.FreeEntry
-	10, // 10: berth.v1.Explanation.nodes:type_name -> berth.v1.NodeExplanation
-	11, // 11: berth.v1.NodeExplanation.scores:type_name -> berth.v1.Score
-	12, // [12:12] is the sub-list for method output_type
-	12, // [12:12] is the sub-list for method input_type
-	12, // [12:12] is the sub-list for extension type_name
-	12, // [12:12] is the sub-list for extension extendee
-	0,  // [0:12] is the sub-list for field type_name
+	8,  // 2: berth.v1.Decision.rejection:type_name -> berth.v1.Rejection
+	7,  // 3: berth.v1.Decision.refusal:type_name -> berth.v1.Refusal
+	11, // 4: berth.v1.Decision.explanation:type_name -> berth.v1.Explanation
+	5,  // 5: berth.v1.Decision.preemption:type_name -> berth.v1.Preemption
+	6,  // 6: berth.v1.Preemption.victims:type_name -> berth.v1.Victim
+	9,  // 7: berth.v1.Rejection.rules:type_name -> berth.v1.RuleRejection
+	10, // 8: berth.v1.Rejection.wake_conditions:type_name -> berth.v1.WakeCondition
+	1,  // 9: berth.v1.WakeCondition.object:type_name -> berth.v1.ObjectKind
+	2,  // 10: berth.v1.WakeCondition.changes:type_name -> berth.v1.ChangeKind
+	15, // 11: berth.v1.WakeCondition.free:type_name -> berth.v1.WakeCondition.FreeEntry
+	13, // 12: berth.v1.Explanation.nodes:type_name -> berth.v1.NodeExplanation
+	12, // 13: berth.v1.Explanation.preemptions:type_name -> berth.v1.PreemptionExplanation
+	6,  // 14: berth.v1.PreemptionExplanation.victims:type_name -> berth.v1.Victim
+	14, // 15: berth.v1.NodeExplanation.scores:type_name -> berth.v1.Score
+	16, // [16:16] is the sub-list for method output_type
+	16, // [16:16] is the sub-list for method input_type
+	16, // [16:16] is the sub-list for extension type_name
+	16, // [16:16] is the sub-list for extension extendee
+	0,  // [0:16] is the sub-list for field type_name
 }
 
 func init() { file_berth_v1_decision_proto_init() }
@@ -981,7 +1256,7 @@ func file_berth_v1_decision_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_berth_v1_decision_proto_rawDesc), len(file_berth_v1_decision_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   10,
+			NumMessages:   13,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -158,7 +158,16 @@ type Node struct {
 	// Constraint names that bear on every pod because of this node, sorted, as in
 	// Pod.constraints. A decider that does not understand one of them must not
 	// use this node and still answers for the others.
-	Constraints   []string `protobuf:"bytes,8,rep,name=constraints,proto3" json:"constraints,omitempty"`
+	Constraints []string `protobuf:"bytes,8,rep,name=constraints,proto3" json:"constraints,omitempty"`
+	// The container images on it, by each of their names, with their size in bytes
+	// (status.images).
+	Images map[string]int64 `protobuf:"bytes,9,rep,name=images,proto3" json:"images,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	// status.declaredFeatures, sorted.
+	DeclaredFeatures []string `protobuf:"bytes,10,rep,name=declared_features,json=declaredFeatures,proto3" json:"declared_features,omitempty"`
+	// Numbers about the node that change while it runs, such as its load or its
+	// power draw, by name, in thousandths of their unit. A signal whose value is
+	// unknown or too old is absent.
+	Signals       map[string]int64 `protobuf:"bytes,11,rep,name=signals,proto3" json:"signals,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -245,6 +254,27 @@ func (x *Node) GetConditions() []*NodeCondition {
 func (x *Node) GetConstraints() []string {
 	if x != nil {
 		return x.Constraints
+	}
+	return nil
+}
+
+func (x *Node) GetImages() map[string]int64 {
+	if x != nil {
+		return x.Images
+	}
+	return nil
+}
+
+func (x *Node) GetDeclaredFeatures() []string {
+	if x != nil {
+		return x.DeclaredFeatures
+	}
+	return nil
+}
+
+func (x *Node) GetSignals() map[string]int64 {
+	if x != nil {
+		return x.Signals
 	}
 	return nil
 }
@@ -372,7 +402,7 @@ var File_berth_v1_node_proto protoreflect.FileDescriptor
 
 const file_berth_v1_node_proto_rawDesc = "" +
 	"\n" +
-	"\x13berth/v1/node.proto\x12\bberth.v1\"\xc8\x03\n" +
+	"\x13berth/v1/node.proto\x12\bberth.v1\"\xd7\x05\n" +
 	"\x04Node\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
 	"\x03uid\x18\x02 \x01(\tR\x03uid\x122\n" +
@@ -383,11 +413,21 @@ const file_berth_v1_node_proto_rawDesc = "" +
 	"\n" +
 	"conditions\x18\a \x03(\v2\x17.berth.v1.NodeConditionR\n" +
 	"conditions\x12 \n" +
-	"\vconstraints\x18\b \x03(\tR\vconstraints\x1a9\n" +
+	"\vconstraints\x18\b \x03(\tR\vconstraints\x122\n" +
+	"\x06images\x18\t \x03(\v2\x1a.berth.v1.Node.ImagesEntryR\x06images\x12+\n" +
+	"\x11declared_features\x18\n" +
+	" \x03(\tR\x10declaredFeatures\x125\n" +
+	"\asignals\x18\v \x03(\v2\x1b.berth.v1.Node.SignalsEntryR\asignals\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a>\n" +
 	"\x10AllocatableEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\x1a9\n" +
+	"\vImagesEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\x1a:\n" +
+	"\fSignalsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"^\n" +
 	"\x05Taint\x12\x10\n" +
@@ -422,7 +462,7 @@ func file_berth_v1_node_proto_rawDescGZIP() []byte {
 }
 
 var file_berth_v1_node_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_berth_v1_node_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
+var file_berth_v1_node_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
 var file_berth_v1_node_proto_goTypes = []any{
 	(TaintEffect)(0),      // 0: berth.v1.TaintEffect
 	(ConditionStatus)(0),  // 1: berth.v1.ConditionStatus
@@ -431,19 +471,23 @@ var file_berth_v1_node_proto_goTypes = []any{
 	(*NodeCondition)(nil), // 4: berth.v1.NodeCondition
 	nil,                   // 5: berth.v1.Node.LabelsEntry
 	nil,                   // 6: berth.v1.Node.AllocatableEntry
+	nil,                   // 7: berth.v1.Node.ImagesEntry
+	nil,                   // 8: berth.v1.Node.SignalsEntry
 }
 var file_berth_v1_node_proto_depIdxs = []int32{
 	5, // 0: berth.v1.Node.labels:type_name -> berth.v1.Node.LabelsEntry
 	3, // 1: berth.v1.Node.taints:type_name -> berth.v1.Taint
 	6, // 2: berth.v1.Node.allocatable:type_name -> berth.v1.Node.AllocatableEntry
 	4, // 3: berth.v1.Node.conditions:type_name -> berth.v1.NodeCondition
-	0, // 4: berth.v1.Taint.effect:type_name -> berth.v1.TaintEffect
-	1, // 5: berth.v1.NodeCondition.status:type_name -> berth.v1.ConditionStatus
-	6, // [6:6] is the sub-list for method output_type
-	6, // [6:6] is the sub-list for method input_type
-	6, // [6:6] is the sub-list for extension type_name
-	6, // [6:6] is the sub-list for extension extendee
-	0, // [0:6] is the sub-list for field type_name
+	7, // 4: berth.v1.Node.images:type_name -> berth.v1.Node.ImagesEntry
+	8, // 5: berth.v1.Node.signals:type_name -> berth.v1.Node.SignalsEntry
+	0, // 6: berth.v1.Taint.effect:type_name -> berth.v1.TaintEffect
+	1, // 7: berth.v1.NodeCondition.status:type_name -> berth.v1.ConditionStatus
+	8, // [8:8] is the sub-list for method output_type
+	8, // [8:8] is the sub-list for method input_type
+	8, // [8:8] is the sub-list for extension type_name
+	8, // [8:8] is the sub-list for extension extendee
+	0, // [0:8] is the sub-list for field type_name
 }
 
 func init() { file_berth_v1_node_proto_init() }
@@ -457,7 +501,7 @@ func file_berth_v1_node_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_berth_v1_node_proto_rawDesc), len(file_berth_v1_node_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   5,
+			NumMessages:   7,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -143,6 +143,113 @@ func (NodeSelectorOperator) EnumDescriptor() ([]byte, []int) {
 	return file_berth_v1_pod_proto_rawDescGZIP(), []int{1}
 }
 
+// UnsatisfiableAction is what becomes of a node that would break a constraint.
+type UnsatisfiableAction int32
+
+const (
+	// Not valid.
+	UnsatisfiableAction_UNSATISFIABLE_ACTION_UNSPECIFIED UnsatisfiableAction = 0
+	// It is ruled out.
+	UnsatisfiableAction_UNSATISFIABLE_ACTION_DO_NOT_SCHEDULE UnsatisfiableAction = 1
+	// It is liked less.
+	UnsatisfiableAction_UNSATISFIABLE_ACTION_SCHEDULE_ANYWAY UnsatisfiableAction = 2
+)
+
+// Enum value maps for UnsatisfiableAction.
+var (
+	UnsatisfiableAction_name = map[int32]string{
+		0: "UNSATISFIABLE_ACTION_UNSPECIFIED",
+		1: "UNSATISFIABLE_ACTION_DO_NOT_SCHEDULE",
+		2: "UNSATISFIABLE_ACTION_SCHEDULE_ANYWAY",
+	}
+	UnsatisfiableAction_value = map[string]int32{
+		"UNSATISFIABLE_ACTION_UNSPECIFIED":     0,
+		"UNSATISFIABLE_ACTION_DO_NOT_SCHEDULE": 1,
+		"UNSATISFIABLE_ACTION_SCHEDULE_ANYWAY": 2,
+	}
+)
+
+func (x UnsatisfiableAction) Enum() *UnsatisfiableAction {
+	p := new(UnsatisfiableAction)
+	*p = x
+	return p
+}
+
+func (x UnsatisfiableAction) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (UnsatisfiableAction) Descriptor() protoreflect.EnumDescriptor {
+	return file_berth_v1_pod_proto_enumTypes[2].Descriptor()
+}
+
+func (UnsatisfiableAction) Type() protoreflect.EnumType {
+	return &file_berth_v1_pod_proto_enumTypes[2]
+}
+
+func (x UnsatisfiableAction) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use UnsatisfiableAction.Descriptor instead.
+func (UnsatisfiableAction) EnumDescriptor() ([]byte, []int) {
+	return file_berth_v1_pod_proto_rawDescGZIP(), []int{2}
+}
+
+// NodeInclusionPolicy is whether something about nodes is taken into account when
+// pods are counted.
+type NodeInclusionPolicy int32
+
+const (
+	// The field's default.
+	NodeInclusionPolicy_NODE_INCLUSION_POLICY_UNSPECIFIED NodeInclusionPolicy = 0
+	// It is not.
+	NodeInclusionPolicy_NODE_INCLUSION_POLICY_IGNORE NodeInclusionPolicy = 1
+	// It is.
+	NodeInclusionPolicy_NODE_INCLUSION_POLICY_HONOR NodeInclusionPolicy = 2
+)
+
+// Enum value maps for NodeInclusionPolicy.
+var (
+	NodeInclusionPolicy_name = map[int32]string{
+		0: "NODE_INCLUSION_POLICY_UNSPECIFIED",
+		1: "NODE_INCLUSION_POLICY_IGNORE",
+		2: "NODE_INCLUSION_POLICY_HONOR",
+	}
+	NodeInclusionPolicy_value = map[string]int32{
+		"NODE_INCLUSION_POLICY_UNSPECIFIED": 0,
+		"NODE_INCLUSION_POLICY_IGNORE":      1,
+		"NODE_INCLUSION_POLICY_HONOR":       2,
+	}
+)
+
+func (x NodeInclusionPolicy) Enum() *NodeInclusionPolicy {
+	p := new(NodeInclusionPolicy)
+	*p = x
+	return p
+}
+
+func (x NodeInclusionPolicy) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (NodeInclusionPolicy) Descriptor() protoreflect.EnumDescriptor {
+	return file_berth_v1_pod_proto_enumTypes[3].Descriptor()
+}
+
+func (NodeInclusionPolicy) Type() protoreflect.EnumType {
+	return &file_berth_v1_pod_proto_enumTypes[3]
+}
+
+func (x NodeInclusionPolicy) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use NodeInclusionPolicy.Descriptor instead.
+func (NodeInclusionPolicy) EnumDescriptor() ([]byte, []int) {
+	return file_berth_v1_pod_proto_rawDescGZIP(), []int{3}
+}
+
 // TolerationOperator compares a taint's value.
 type TolerationOperator int32
 
@@ -180,11 +287,11 @@ func (x TolerationOperator) String() string {
 }
 
 func (TolerationOperator) Descriptor() protoreflect.EnumDescriptor {
-	return file_berth_v1_pod_proto_enumTypes[2].Descriptor()
+	return file_berth_v1_pod_proto_enumTypes[4].Descriptor()
 }
 
 func (TolerationOperator) Type() protoreflect.EnumType {
-	return &file_berth_v1_pod_proto_enumTypes[2]
+	return &file_berth_v1_pod_proto_enumTypes[4]
 }
 
 func (x TolerationOperator) Number() protoreflect.EnumNumber {
@@ -193,7 +300,7 @@ func (x TolerationOperator) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use TolerationOperator.Descriptor instead.
 func (TolerationOperator) EnumDescriptor() ([]byte, []int) {
-	return file_berth_v1_pod_proto_rawDescGZIP(), []int{2}
+	return file_berth_v1_pod_proto_rawDescGZIP(), []int{4}
 }
 
 // Pod is what a pod that wants a node asks for.
@@ -237,8 +344,31 @@ type Pod struct {
 	Priority int32 `protobuf:"varint,14,opt,name=priority,proto3" json:"priority,omitempty"`
 	// spec.preemptionPolicy.
 	PreemptionPolicy PreemptionPolicy `protobuf:"varint,15,opt,name=preemption_policy,json=preemptionPolicy,proto3,enum=berth.v1.PreemptionPolicy" json:"preemption_policy,omitempty"`
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	// spec.affinity.podAffinity: nodes near which pods it wants.
+	PodAffinity *PodAffinity `protobuf:"bytes,16,opt,name=pod_affinity,json=podAffinity,proto3" json:"pod_affinity,omitempty"`
+	// spec.affinity.podAntiAffinity: nodes near which pods it does not want.
+	PodAntiAffinity *PodAffinity `protobuf:"bytes,17,opt,name=pod_anti_affinity,json=podAntiAffinity,proto3" json:"pod_anti_affinity,omitempty"`
+	// spec.topologySpreadConstraints, in their order.
+	TopologySpreadConstraints []*TopologySpreadConstraint `protobuf:"bytes,18,rep,name=topology_spread_constraints,json=topologySpreadConstraints,proto3" json:"topology_spread_constraints,omitempty"`
+	// Selects the pods of its namespace among which a profile's default spread
+	// constraints spread it: those of its Services and of the ReplicationController,
+	// ReplicaSet or StatefulSet that owns it. Absent where there is none; the
+	// defaults do not apply then, nor to a pod with constraints of its own.
+	SpreadSelector *LabelSelector `protobuf:"bytes,19,opt,name=spread_selector,json=spreadSelector,proto3" json:"spread_selector,omitempty"`
+	// The images of its init containers and containers, one per container, with the
+	// tag ":latest" where the name has neither tag nor digest.
+	Images []string `protobuf:"bytes,20,rep,name=images,proto3" json:"images,omitempty"`
+	// The images that it mounts as volumes, in the form of images.
+	VolumeImages []string `protobuf:"bytes,21,rep,name=volume_images,json=volumeImages,proto3" json:"volume_images,omitempty"`
+	// What a node must declare for it to run there, sorted; see
+	// Node.declared_features.
+	RequiredFeatures []string `protobuf:"bytes,22,rep,name=required_features,json=requiredFeatures,proto3" json:"required_features,omitempty"`
+	// status.nominatedNodeName: the node on which room is set aside for it. It gets
+	// that node if the node can take it, whatever others would score. Empty means
+	// none.
+	NominatedNodeName string `protobuf:"bytes,23,opt,name=nominated_node_name,json=nominatedNodeName,proto3" json:"nominated_node_name,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
 }
 
 func (x *Pod) Reset() {
@@ -376,6 +506,62 @@ func (x *Pod) GetPreemptionPolicy() PreemptionPolicy {
 	return PreemptionPolicy_PREEMPTION_POLICY_UNSPECIFIED
 }
 
+func (x *Pod) GetPodAffinity() *PodAffinity {
+	if x != nil {
+		return x.PodAffinity
+	}
+	return nil
+}
+
+func (x *Pod) GetPodAntiAffinity() *PodAffinity {
+	if x != nil {
+		return x.PodAntiAffinity
+	}
+	return nil
+}
+
+func (x *Pod) GetTopologySpreadConstraints() []*TopologySpreadConstraint {
+	if x != nil {
+		return x.TopologySpreadConstraints
+	}
+	return nil
+}
+
+func (x *Pod) GetSpreadSelector() *LabelSelector {
+	if x != nil {
+		return x.SpreadSelector
+	}
+	return nil
+}
+
+func (x *Pod) GetImages() []string {
+	if x != nil {
+		return x.Images
+	}
+	return nil
+}
+
+func (x *Pod) GetVolumeImages() []string {
+	if x != nil {
+		return x.VolumeImages
+	}
+	return nil
+}
+
+func (x *Pod) GetRequiredFeatures() []string {
+	if x != nil {
+		return x.RequiredFeatures
+	}
+	return nil
+}
+
+func (x *Pod) GetNominatedNodeName() string {
+	if x != nil {
+		return x.NominatedNodeName
+	}
+	return ""
+}
+
 // PlacedPod is a pod that holds room on a node.
 type PlacedPod struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -407,7 +593,18 @@ type PlacedPod struct {
 	StartTimeNanos int64 `protobuf:"varint,11,opt,name=start_time_nanos,json=startTimeNanos,proto3" json:"start_time_nanos,omitempty"`
 	// It holds no room yet: the room on node_name is set aside for it
 	// (status.nominatedNodeName).
-	Nominated     bool `protobuf:"varint,12,opt,name=nominated,proto3" json:"nominated,omitempty"`
+	Nominated bool `protobuf:"varint,12,opt,name=nominated,proto3" json:"nominated,omitempty"`
+	// spec.affinity.podAffinity.
+	PodAffinity *PodAffinity `protobuf:"bytes,13,opt,name=pod_affinity,json=podAffinity,proto3" json:"pod_affinity,omitempty"`
+	// spec.affinity.podAntiAffinity.
+	PodAntiAffinity *PodAffinity `protobuf:"bytes,14,opt,name=pod_anti_affinity,json=podAntiAffinity,proto3" json:"pod_anti_affinity,omitempty"`
+	// It is terminating because a scheduler evicted it to make room for a pod of
+	// higher priority (condition DisruptionTarget, reason PreemptionByScheduler).
+	Preempted bool `protobuf:"varint,15,opt,name=preempted,proto3" json:"preempted,omitempty"`
+	// Constraint names that bear on every pod because of this one, sorted. A decider
+	// that does not understand one of them must not use its node and still answers
+	// for the others.
+	Constraints   []string `protobuf:"bytes,16,rep,name=constraints,proto3" json:"constraints,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -524,6 +721,34 @@ func (x *PlacedPod) GetNominated() bool {
 		return x.Nominated
 	}
 	return false
+}
+
+func (x *PlacedPod) GetPodAffinity() *PodAffinity {
+	if x != nil {
+		return x.PodAffinity
+	}
+	return nil
+}
+
+func (x *PlacedPod) GetPodAntiAffinity() *PodAffinity {
+	if x != nil {
+		return x.PodAntiAffinity
+	}
+	return nil
+}
+
+func (x *PlacedPod) GetPreempted() bool {
+	if x != nil {
+		return x.Preempted
+	}
+	return false
+}
+
+func (x *PlacedPod) GetConstraints() []string {
+	if x != nil {
+		return x.Constraints
+	}
+	return nil
 }
 
 // NodeAffinity is what a pod requires and prefers of a node.
@@ -805,6 +1030,307 @@ func (x *PreferredNodeTerm) GetTerm() *NodeSelectorTerm {
 	return nil
 }
 
+// PodAffinity is which pods a pod wants near, or, as anti-affinity, does not.
+type PodAffinity struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// All of them must hold.
+	Required []*PodAffinityTerm `protobuf:"bytes,1,rep,name=required,proto3" json:"required,omitempty"`
+	// The more weight, the better (as anti-affinity: the worse).
+	Preferred     []*PreferredPodTerm `protobuf:"bytes,2,rep,name=preferred,proto3" json:"preferred,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PodAffinity) Reset() {
+	*x = PodAffinity{}
+	mi := &file_berth_v1_pod_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PodAffinity) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PodAffinity) ProtoMessage() {}
+
+func (x *PodAffinity) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_pod_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PodAffinity.ProtoReflect.Descriptor instead.
+func (*PodAffinity) Descriptor() ([]byte, []int) {
+	return file_berth_v1_pod_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *PodAffinity) GetRequired() []*PodAffinityTerm {
+	if x != nil {
+		return x.Required
+	}
+	return nil
+}
+
+func (x *PodAffinity) GetPreferred() []*PreferredPodTerm {
+	if x != nil {
+		return x.Preferred
+	}
+	return nil
+}
+
+// PodAffinityTerm is about the pods that it selects and the nodes near them: those
+// that carry the same value of a label.
+type PodAffinityTerm struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The label of nodes whose equal values are near. Required.
+	TopologyKey string `protobuf:"bytes,1,opt,name=topology_key,json=topologyKey,proto3" json:"topology_key,omitempty"`
+	// The pods, by their labels; match label keys have been merged into it by the
+	// API server. Absent selects none, an empty one every pod.
+	LabelSelector *LabelSelector `protobuf:"bytes,2,opt,name=label_selector,json=labelSelector,proto3" json:"label_selector,omitempty"`
+	// The namespaces of those pods. Where there are neither namespaces nor a
+	// namespace_selector, it is the namespace of the pod whose term this is.
+	Namespaces []string `protobuf:"bytes,3,rep,name=namespaces,proto3" json:"namespaces,omitempty"`
+	// Further namespaces, by their labels. Absent selects none, an empty one every
+	// namespace.
+	NamespaceSelector *LabelSelector `protobuf:"bytes,4,opt,name=namespace_selector,json=namespaceSelector,proto3" json:"namespace_selector,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
+}
+
+func (x *PodAffinityTerm) Reset() {
+	*x = PodAffinityTerm{}
+	mi := &file_berth_v1_pod_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PodAffinityTerm) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PodAffinityTerm) ProtoMessage() {}
+
+func (x *PodAffinityTerm) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_pod_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PodAffinityTerm.ProtoReflect.Descriptor instead.
+func (*PodAffinityTerm) Descriptor() ([]byte, []int) {
+	return file_berth_v1_pod_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *PodAffinityTerm) GetTopologyKey() string {
+	if x != nil {
+		return x.TopologyKey
+	}
+	return ""
+}
+
+func (x *PodAffinityTerm) GetLabelSelector() *LabelSelector {
+	if x != nil {
+		return x.LabelSelector
+	}
+	return nil
+}
+
+func (x *PodAffinityTerm) GetNamespaces() []string {
+	if x != nil {
+		return x.Namespaces
+	}
+	return nil
+}
+
+func (x *PodAffinityTerm) GetNamespaceSelector() *LabelSelector {
+	if x != nil {
+		return x.NamespaceSelector
+	}
+	return nil
+}
+
+// PreferredPodTerm is a preference with its weight.
+type PreferredPodTerm struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// 1 to 100.
+	Weight int32 `protobuf:"varint,1,opt,name=weight,proto3" json:"weight,omitempty"`
+	// What is preferred.
+	Term          *PodAffinityTerm `protobuf:"bytes,2,opt,name=term,proto3" json:"term,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PreferredPodTerm) Reset() {
+	*x = PreferredPodTerm{}
+	mi := &file_berth_v1_pod_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PreferredPodTerm) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PreferredPodTerm) ProtoMessage() {}
+
+func (x *PreferredPodTerm) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_pod_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PreferredPodTerm.ProtoReflect.Descriptor instead.
+func (*PreferredPodTerm) Descriptor() ([]byte, []int) {
+	return file_berth_v1_pod_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *PreferredPodTerm) GetWeight() int32 {
+	if x != nil {
+		return x.Weight
+	}
+	return 0
+}
+
+func (x *PreferredPodTerm) GetTerm() *PodAffinityTerm {
+	if x != nil {
+		return x.Term
+	}
+	return nil
+}
+
+// TopologySpreadConstraint keeps the pods that it selects, of the pod's own
+// namespace, evenly spread over domains: the nodes with one value of a label.
+type TopologySpreadConstraint struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How many more of the pods than the least occupied domain a domain may have.
+	// At least 1.
+	MaxSkew int32 `protobuf:"varint,1,opt,name=max_skew,json=maxSkew,proto3" json:"max_skew,omitempty"`
+	// The label of nodes whose values are domains. Required.
+	TopologyKey string `protobuf:"bytes,2,opt,name=topology_key,json=topologyKey,proto3" json:"topology_key,omitempty"`
+	// Whether a node beyond max_skew is ruled out or liked less. Required.
+	WhenUnsatisfiable UnsatisfiableAction `protobuf:"varint,3,opt,name=when_unsatisfiable,json=whenUnsatisfiable,proto3,enum=berth.v1.UnsatisfiableAction" json:"when_unsatisfiable,omitempty"`
+	// The pods, by their labels. Absent selects none.
+	LabelSelector *LabelSelector `protobuf:"bytes,4,opt,name=label_selector,json=labelSelector,proto3" json:"label_selector,omitempty"`
+	// With fewer domains than this, the least occupied counts as empty. Only with
+	// DO_NOT_SCHEDULE. Absent or 0 means 1.
+	MinDomains int32 `protobuf:"varint,5,opt,name=min_domains,json=minDomains,proto3" json:"min_domains,omitempty"`
+	// Whether nodes that the pod's node selector and affinity rule out are left out
+	// of the count. Unspecified means HONOR.
+	NodeAffinityPolicy NodeInclusionPolicy `protobuf:"varint,6,opt,name=node_affinity_policy,json=nodeAffinityPolicy,proto3,enum=berth.v1.NodeInclusionPolicy" json:"node_affinity_policy,omitempty"`
+	// Whether nodes with taints that the pod does not tolerate are left out of the
+	// count. Unspecified means IGNORE.
+	NodeTaintsPolicy NodeInclusionPolicy `protobuf:"varint,7,opt,name=node_taints_policy,json=nodeTaintsPolicy,proto3,enum=berth.v1.NodeInclusionPolicy" json:"node_taints_policy,omitempty"`
+	// Labels whose value in the pod, where it has one, the pods must have too.
+	MatchLabelKeys []string `protobuf:"bytes,8,rep,name=match_label_keys,json=matchLabelKeys,proto3" json:"match_label_keys,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *TopologySpreadConstraint) Reset() {
+	*x = TopologySpreadConstraint{}
+	mi := &file_berth_v1_pod_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TopologySpreadConstraint) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TopologySpreadConstraint) ProtoMessage() {}
+
+func (x *TopologySpreadConstraint) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_pod_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TopologySpreadConstraint.ProtoReflect.Descriptor instead.
+func (*TopologySpreadConstraint) Descriptor() ([]byte, []int) {
+	return file_berth_v1_pod_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *TopologySpreadConstraint) GetMaxSkew() int32 {
+	if x != nil {
+		return x.MaxSkew
+	}
+	return 0
+}
+
+func (x *TopologySpreadConstraint) GetTopologyKey() string {
+	if x != nil {
+		return x.TopologyKey
+	}
+	return ""
+}
+
+func (x *TopologySpreadConstraint) GetWhenUnsatisfiable() UnsatisfiableAction {
+	if x != nil {
+		return x.WhenUnsatisfiable
+	}
+	return UnsatisfiableAction_UNSATISFIABLE_ACTION_UNSPECIFIED
+}
+
+func (x *TopologySpreadConstraint) GetLabelSelector() *LabelSelector {
+	if x != nil {
+		return x.LabelSelector
+	}
+	return nil
+}
+
+func (x *TopologySpreadConstraint) GetMinDomains() int32 {
+	if x != nil {
+		return x.MinDomains
+	}
+	return 0
+}
+
+func (x *TopologySpreadConstraint) GetNodeAffinityPolicy() NodeInclusionPolicy {
+	if x != nil {
+		return x.NodeAffinityPolicy
+	}
+	return NodeInclusionPolicy_NODE_INCLUSION_POLICY_UNSPECIFIED
+}
+
+func (x *TopologySpreadConstraint) GetNodeTaintsPolicy() NodeInclusionPolicy {
+	if x != nil {
+		return x.NodeTaintsPolicy
+	}
+	return NodeInclusionPolicy_NODE_INCLUSION_POLICY_UNSPECIFIED
+}
+
+func (x *TopologySpreadConstraint) GetMatchLabelKeys() []string {
+	if x != nil {
+		return x.MatchLabelKeys
+	}
+	return nil
+}
+
 // Toleration lets a pod onto nodes with matching taints.
 type Toleration struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -822,7 +1348,7 @@ type Toleration struct {
 
 func (x *Toleration) Reset() {
 	*x = Toleration{}
-	mi := &file_berth_v1_pod_proto_msgTypes[7]
+	mi := &file_berth_v1_pod_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -834,7 +1360,7 @@ func (x *Toleration) String() string {
 func (*Toleration) ProtoMessage() {}
 
 func (x *Toleration) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_pod_proto_msgTypes[7]
+	mi := &file_berth_v1_pod_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -847,7 +1373,7 @@ func (x *Toleration) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Toleration.ProtoReflect.Descriptor instead.
 func (*Toleration) Descriptor() ([]byte, []int) {
-	return file_berth_v1_pod_proto_rawDescGZIP(), []int{7}
+	return file_berth_v1_pod_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Toleration) GetKey() string {
@@ -893,7 +1419,7 @@ type HostPort struct {
 
 func (x *HostPort) Reset() {
 	*x = HostPort{}
-	mi := &file_berth_v1_pod_proto_msgTypes[8]
+	mi := &file_berth_v1_pod_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -905,7 +1431,7 @@ func (x *HostPort) String() string {
 func (*HostPort) ProtoMessage() {}
 
 func (x *HostPort) ProtoReflect() protoreflect.Message {
-	mi := &file_berth_v1_pod_proto_msgTypes[8]
+	mi := &file_berth_v1_pod_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -918,7 +1444,7 @@ func (x *HostPort) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HostPort.ProtoReflect.Descriptor instead.
 func (*HostPort) Descriptor() ([]byte, []int) {
-	return file_berth_v1_pod_proto_rawDescGZIP(), []int{8}
+	return file_berth_v1_pod_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *HostPort) GetProtocol() string {
@@ -946,7 +1472,8 @@ var File_berth_v1_pod_proto protoreflect.FileDescriptor
 
 const file_berth_v1_pod_proto_rawDesc = "" +
 	"\n" +
-	"\x12berth/v1/pod.proto\x12\bberth.v1\x1a\x13berth/v1/node.proto\"\xb2\a\n" +
+	"\x12berth/v1/pod.proto\x12\bberth.v1\x1a\x13berth/v1/node.proto\x1a\x17berth/v1/selector.proto\"\xef\n" +
+	"\n" +
 	"\x03Pod\x12\x10\n" +
 	"\x03uid\x18\x01 \x01(\tR\x03uid\x12\x1c\n" +
 	"\tnamespace\x18\x02 \x01(\tR\tnamespace\x12\x12\n" +
@@ -964,7 +1491,15 @@ const file_berth_v1_pod_proto_rawDesc = "" +
 	"\n" +
 	"host_ports\x18\r \x03(\v2\x12.berth.v1.HostPortR\thostPorts\x12\x1a\n" +
 	"\bpriority\x18\x0e \x01(\x05R\bpriority\x12G\n" +
-	"\x11preemption_policy\x18\x0f \x01(\x0e2\x1a.berth.v1.PreemptionPolicyR\x10preemptionPolicy\x1a9\n" +
+	"\x11preemption_policy\x18\x0f \x01(\x0e2\x1a.berth.v1.PreemptionPolicyR\x10preemptionPolicy\x128\n" +
+	"\fpod_affinity\x18\x10 \x01(\v2\x15.berth.v1.PodAffinityR\vpodAffinity\x12A\n" +
+	"\x11pod_anti_affinity\x18\x11 \x01(\v2\x15.berth.v1.PodAffinityR\x0fpodAntiAffinity\x12b\n" +
+	"\x1btopology_spread_constraints\x18\x12 \x03(\v2\".berth.v1.TopologySpreadConstraintR\x19topologySpreadConstraints\x12@\n" +
+	"\x0fspread_selector\x18\x13 \x01(\v2\x17.berth.v1.LabelSelectorR\x0espreadSelector\x12\x16\n" +
+	"\x06images\x18\x14 \x03(\tR\x06images\x12#\n" +
+	"\rvolume_images\x18\x15 \x03(\tR\fvolumeImages\x12+\n" +
+	"\x11required_features\x18\x16 \x03(\tR\x10requiredFeatures\x12.\n" +
+	"\x13nominated_node_name\x18\x17 \x01(\tR\x11nominatedNodeName\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a;\n" +
@@ -976,7 +1511,7 @@ const file_berth_v1_pod_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\x1a?\n" +
 	"\x11NodeSelectorEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xa6\x05\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xe3\x06\n" +
 	"\tPlacedPod\x12\x10\n" +
 	"\x03uid\x18\x01 \x01(\tR\x03uid\x12\x1c\n" +
 	"\tnamespace\x18\x02 \x01(\tR\tnamespace\x12\x12\n" +
@@ -991,7 +1526,11 @@ const file_berth_v1_pod_proto_rawDesc = "" +
 	"\vterminating\x18\n" +
 	" \x01(\bR\vterminating\x12(\n" +
 	"\x10start_time_nanos\x18\v \x01(\x03R\x0estartTimeNanos\x12\x1c\n" +
-	"\tnominated\x18\f \x01(\bR\tnominated\x1a9\n" +
+	"\tnominated\x18\f \x01(\bR\tnominated\x128\n" +
+	"\fpod_affinity\x18\r \x01(\v2\x15.berth.v1.PodAffinityR\vpodAffinity\x12A\n" +
+	"\x11pod_anti_affinity\x18\x0e \x01(\v2\x15.berth.v1.PodAffinityR\x0fpodAntiAffinity\x12\x1c\n" +
+	"\tpreempted\x18\x0f \x01(\bR\tpreempted\x12 \n" +
+	"\vconstraints\x18\x10 \x03(\tR\vconstraints\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a;\n" +
@@ -1015,7 +1554,30 @@ const file_berth_v1_pod_proto_rawDesc = "" +
 	"\x06values\x18\x03 \x03(\tR\x06values\"[\n" +
 	"\x11PreferredNodeTerm\x12\x16\n" +
 	"\x06weight\x18\x01 \x01(\x05R\x06weight\x12.\n" +
-	"\x04term\x18\x02 \x01(\v2\x1a.berth.v1.NodeSelectorTermR\x04term\"\x9d\x01\n" +
+	"\x04term\x18\x02 \x01(\v2\x1a.berth.v1.NodeSelectorTermR\x04term\"~\n" +
+	"\vPodAffinity\x125\n" +
+	"\brequired\x18\x01 \x03(\v2\x19.berth.v1.PodAffinityTermR\brequired\x128\n" +
+	"\tpreferred\x18\x02 \x03(\v2\x1a.berth.v1.PreferredPodTermR\tpreferred\"\xdc\x01\n" +
+	"\x0fPodAffinityTerm\x12!\n" +
+	"\ftopology_key\x18\x01 \x01(\tR\vtopologyKey\x12>\n" +
+	"\x0elabel_selector\x18\x02 \x01(\v2\x17.berth.v1.LabelSelectorR\rlabelSelector\x12\x1e\n" +
+	"\n" +
+	"namespaces\x18\x03 \x03(\tR\n" +
+	"namespaces\x12F\n" +
+	"\x12namespace_selector\x18\x04 \x01(\v2\x17.berth.v1.LabelSelectorR\x11namespaceSelector\"Y\n" +
+	"\x10PreferredPodTerm\x12\x16\n" +
+	"\x06weight\x18\x01 \x01(\x05R\x06weight\x12-\n" +
+	"\x04term\x18\x02 \x01(\v2\x19.berth.v1.PodAffinityTermR\x04term\"\xcf\x03\n" +
+	"\x18TopologySpreadConstraint\x12\x19\n" +
+	"\bmax_skew\x18\x01 \x01(\x05R\amaxSkew\x12!\n" +
+	"\ftopology_key\x18\x02 \x01(\tR\vtopologyKey\x12L\n" +
+	"\x12when_unsatisfiable\x18\x03 \x01(\x0e2\x1d.berth.v1.UnsatisfiableActionR\x11whenUnsatisfiable\x12>\n" +
+	"\x0elabel_selector\x18\x04 \x01(\v2\x17.berth.v1.LabelSelectorR\rlabelSelector\x12\x1f\n" +
+	"\vmin_domains\x18\x05 \x01(\x05R\n" +
+	"minDomains\x12O\n" +
+	"\x14node_affinity_policy\x18\x06 \x01(\x0e2\x1d.berth.v1.NodeInclusionPolicyR\x12nodeAffinityPolicy\x12K\n" +
+	"\x12node_taints_policy\x18\a \x01(\x0e2\x1d.berth.v1.NodeInclusionPolicyR\x10nodeTaintsPolicy\x12(\n" +
+	"\x10match_label_keys\x18\b \x03(\tR\x0ematchLabelKeys\"\x9d\x01\n" +
 	"\n" +
 	"Toleration\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x128\n" +
@@ -1037,7 +1599,15 @@ const file_berth_v1_pod_proto_rawDesc = "" +
 	"\x1dNODE_SELECTOR_OPERATOR_EXISTS\x10\x03\x12)\n" +
 	"%NODE_SELECTOR_OPERATOR_DOES_NOT_EXIST\x10\x04\x12\x1d\n" +
 	"\x19NODE_SELECTOR_OPERATOR_GT\x10\x05\x12\x1d\n" +
-	"\x19NODE_SELECTOR_OPERATOR_LT\x10\x06*x\n" +
+	"\x19NODE_SELECTOR_OPERATOR_LT\x10\x06*\x8f\x01\n" +
+	"\x13UnsatisfiableAction\x12$\n" +
+	" UNSATISFIABLE_ACTION_UNSPECIFIED\x10\x00\x12(\n" +
+	"$UNSATISFIABLE_ACTION_DO_NOT_SCHEDULE\x10\x01\x12(\n" +
+	"$UNSATISFIABLE_ACTION_SCHEDULE_ANYWAY\x10\x02*\x7f\n" +
+	"\x13NodeInclusionPolicy\x12%\n" +
+	"!NODE_INCLUSION_POLICY_UNSPECIFIED\x10\x00\x12 \n" +
+	"\x1cNODE_INCLUSION_POLICY_IGNORE\x10\x01\x12\x1f\n" +
+	"\x1bNODE_INCLUSION_POLICY_HONOR\x10\x02*x\n" +
 	"\x12TolerationOperator\x12#\n" +
 	"\x1fTOLERATION_OPERATOR_UNSPECIFIED\x10\x00\x12\x1d\n" +
 	"\x19TOLERATION_OPERATOR_EQUAL\x10\x01\x12\x1e\n" +
@@ -1056,57 +1626,79 @@ func file_berth_v1_pod_proto_rawDescGZIP() []byte {
 	return file_berth_v1_pod_proto_rawDescData
 }
 
-var file_berth_v1_pod_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_berth_v1_pod_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
+var file_berth_v1_pod_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
+var file_berth_v1_pod_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
 var file_berth_v1_pod_proto_goTypes = []any{
-	(PreemptionPolicy)(0),           // 0: berth.v1.PreemptionPolicy
-	(NodeSelectorOperator)(0),       // 1: berth.v1.NodeSelectorOperator
-	(TolerationOperator)(0),         // 2: berth.v1.TolerationOperator
-	(*Pod)(nil),                     // 3: berth.v1.Pod
-	(*PlacedPod)(nil),               // 4: berth.v1.PlacedPod
-	(*NodeAffinity)(nil),            // 5: berth.v1.NodeAffinity
-	(*NodeSelector)(nil),            // 6: berth.v1.NodeSelector
-	(*NodeSelectorTerm)(nil),        // 7: berth.v1.NodeSelectorTerm
-	(*NodeSelectorRequirement)(nil), // 8: berth.v1.NodeSelectorRequirement
-	(*PreferredNodeTerm)(nil),       // 9: berth.v1.PreferredNodeTerm
-	(*Toleration)(nil),              // 10: berth.v1.Toleration
-	(*HostPort)(nil),                // 11: berth.v1.HostPort
-	nil,                             // 12: berth.v1.Pod.LabelsEntry
-	nil,                             // 13: berth.v1.Pod.RequestsEntry
-	nil,                             // 14: berth.v1.Pod.ScoreRequestsEntry
-	nil,                             // 15: berth.v1.Pod.NodeSelectorEntry
-	nil,                             // 16: berth.v1.PlacedPod.LabelsEntry
-	nil,                             // 17: berth.v1.PlacedPod.RequestsEntry
-	nil,                             // 18: berth.v1.PlacedPod.ScoreRequestsEntry
-	(TaintEffect)(0),                // 19: berth.v1.TaintEffect
+	(PreemptionPolicy)(0),            // 0: berth.v1.PreemptionPolicy
+	(NodeSelectorOperator)(0),        // 1: berth.v1.NodeSelectorOperator
+	(UnsatisfiableAction)(0),         // 2: berth.v1.UnsatisfiableAction
+	(NodeInclusionPolicy)(0),         // 3: berth.v1.NodeInclusionPolicy
+	(TolerationOperator)(0),          // 4: berth.v1.TolerationOperator
+	(*Pod)(nil),                      // 5: berth.v1.Pod
+	(*PlacedPod)(nil),                // 6: berth.v1.PlacedPod
+	(*NodeAffinity)(nil),             // 7: berth.v1.NodeAffinity
+	(*NodeSelector)(nil),             // 8: berth.v1.NodeSelector
+	(*NodeSelectorTerm)(nil),         // 9: berth.v1.NodeSelectorTerm
+	(*NodeSelectorRequirement)(nil),  // 10: berth.v1.NodeSelectorRequirement
+	(*PreferredNodeTerm)(nil),        // 11: berth.v1.PreferredNodeTerm
+	(*PodAffinity)(nil),              // 12: berth.v1.PodAffinity
+	(*PodAffinityTerm)(nil),          // 13: berth.v1.PodAffinityTerm
+	(*PreferredPodTerm)(nil),         // 14: berth.v1.PreferredPodTerm
+	(*TopologySpreadConstraint)(nil), // 15: berth.v1.TopologySpreadConstraint
+	(*Toleration)(nil),               // 16: berth.v1.Toleration
+	(*HostPort)(nil),                 // 17: berth.v1.HostPort
+	nil,                              // 18: berth.v1.Pod.LabelsEntry
+	nil,                              // 19: berth.v1.Pod.RequestsEntry
+	nil,                              // 20: berth.v1.Pod.ScoreRequestsEntry
+	nil,                              // 21: berth.v1.Pod.NodeSelectorEntry
+	nil,                              // 22: berth.v1.PlacedPod.LabelsEntry
+	nil,                              // 23: berth.v1.PlacedPod.RequestsEntry
+	nil,                              // 24: berth.v1.PlacedPod.ScoreRequestsEntry
+	(*LabelSelector)(nil),            // 25: berth.v1.LabelSelector
+	(TaintEffect)(0),                 // 26: berth.v1.TaintEffect
 }
 var file_berth_v1_pod_proto_depIdxs = []int32{
-	12, // 0: berth.v1.Pod.labels:type_name -> berth.v1.Pod.LabelsEntry
-	13, // 1: berth.v1.Pod.requests:type_name -> berth.v1.Pod.RequestsEntry
-	14, // 2: berth.v1.Pod.score_requests:type_name -> berth.v1.Pod.ScoreRequestsEntry
-	15, // 3: berth.v1.Pod.node_selector:type_name -> berth.v1.Pod.NodeSelectorEntry
-	5,  // 4: berth.v1.Pod.node_affinity:type_name -> berth.v1.NodeAffinity
-	10, // 5: berth.v1.Pod.tolerations:type_name -> berth.v1.Toleration
-	11, // 6: berth.v1.Pod.host_ports:type_name -> berth.v1.HostPort
+	18, // 0: berth.v1.Pod.labels:type_name -> berth.v1.Pod.LabelsEntry
+	19, // 1: berth.v1.Pod.requests:type_name -> berth.v1.Pod.RequestsEntry
+	20, // 2: berth.v1.Pod.score_requests:type_name -> berth.v1.Pod.ScoreRequestsEntry
+	21, // 3: berth.v1.Pod.node_selector:type_name -> berth.v1.Pod.NodeSelectorEntry
+	7,  // 4: berth.v1.Pod.node_affinity:type_name -> berth.v1.NodeAffinity
+	16, // 5: berth.v1.Pod.tolerations:type_name -> berth.v1.Toleration
+	17, // 6: berth.v1.Pod.host_ports:type_name -> berth.v1.HostPort
 	0,  // 7: berth.v1.Pod.preemption_policy:type_name -> berth.v1.PreemptionPolicy
-	16, // 8: berth.v1.PlacedPod.labels:type_name -> berth.v1.PlacedPod.LabelsEntry
-	17, // 9: berth.v1.PlacedPod.requests:type_name -> berth.v1.PlacedPod.RequestsEntry
-	18, // 10: berth.v1.PlacedPod.score_requests:type_name -> berth.v1.PlacedPod.ScoreRequestsEntry
-	11, // 11: berth.v1.PlacedPod.host_ports:type_name -> berth.v1.HostPort
-	6,  // 12: berth.v1.NodeAffinity.required:type_name -> berth.v1.NodeSelector
-	9,  // 13: berth.v1.NodeAffinity.preferred:type_name -> berth.v1.PreferredNodeTerm
-	7,  // 14: berth.v1.NodeSelector.terms:type_name -> berth.v1.NodeSelectorTerm
-	8,  // 15: berth.v1.NodeSelectorTerm.match_expressions:type_name -> berth.v1.NodeSelectorRequirement
-	8,  // 16: berth.v1.NodeSelectorTerm.match_fields:type_name -> berth.v1.NodeSelectorRequirement
-	1,  // 17: berth.v1.NodeSelectorRequirement.operator:type_name -> berth.v1.NodeSelectorOperator
-	7,  // 18: berth.v1.PreferredNodeTerm.term:type_name -> berth.v1.NodeSelectorTerm
-	2,  // 19: berth.v1.Toleration.operator:type_name -> berth.v1.TolerationOperator
-	19, // 20: berth.v1.Toleration.effect:type_name -> berth.v1.TaintEffect
-	21, // [21:21] is the sub-list for method output_type
-	21, // [21:21] is the sub-list for method input_type
-	21, // [21:21] is the sub-list for extension type_name
-	21, // [21:21] is the sub-list for extension extendee
-	0,  // [0:21] is the sub-list for field type_name
+	12, // 8: berth.v1.Pod.pod_affinity:type_name -> berth.v1.PodAffinity
+	12, // 9: berth.v1.Pod.pod_anti_affinity:type_name -> berth.v1.PodAffinity
+	15, // 10: berth.v1.Pod.topology_spread_constraints:type_name -> berth.v1.TopologySpreadConstraint
+	25, // 11: berth.v1.Pod.spread_selector:type_name -> berth.v1.LabelSelector
+	22, // 12: berth.v1.PlacedPod.labels:type_name -> berth.v1.PlacedPod.LabelsEntry
+	23, // 13: berth.v1.PlacedPod.requests:type_name -> berth.v1.PlacedPod.RequestsEntry
+	24, // 14: berth.v1.PlacedPod.score_requests:type_name -> berth.v1.PlacedPod.ScoreRequestsEntry
+	17, // 15: berth.v1.PlacedPod.host_ports:type_name -> berth.v1.HostPort
+	12, // 16: berth.v1.PlacedPod.pod_affinity:type_name -> berth.v1.PodAffinity
+	12, // 17: berth.v1.PlacedPod.pod_anti_affinity:type_name -> berth.v1.PodAffinity
+	8,  // 18: berth.v1.NodeAffinity.required:type_name -> berth.v1.NodeSelector
+	11, // 19: berth.v1.NodeAffinity.preferred:type_name -> berth.v1.PreferredNodeTerm
+	9,  // 20: berth.v1.NodeSelector.terms:type_name -> berth.v1.NodeSelectorTerm
+	10, // 21: berth.v1.NodeSelectorTerm.match_expressions:type_name -> berth.v1.NodeSelectorRequirement
+	10, // 22: berth.v1.NodeSelectorTerm.match_fields:type_name -> berth.v1.NodeSelectorRequirement
+	1,  // 23: berth.v1.NodeSelectorRequirement.operator:type_name -> berth.v1.NodeSelectorOperator
+	9,  // 24: berth.v1.PreferredNodeTerm.term:type_name -> berth.v1.NodeSelectorTerm
+	13, // 25: berth.v1.PodAffinity.required:type_name -> berth.v1.PodAffinityTerm
+	14, // 26: berth.v1.PodAffinity.preferred:type_name -> berth.v1.PreferredPodTerm
+	25, // 27: berth.v1.PodAffinityTerm.label_selector:type_name -> berth.v1.LabelSelector
+	25, // 28: berth.v1.PodAffinityTerm.namespace_selector:type_name -> berth.v1.LabelSelector
+	13, // 29: berth.v1.PreferredPodTerm.term:type_name -> berth.v1.PodAffinityTerm
+	2,  // 30: berth.v1.TopologySpreadConstraint.when_unsatisfiable:type_name -> berth.v1.UnsatisfiableAction
+	25, // 31: berth.v1.TopologySpreadConstraint.label_selector:type_name -> berth.v1.LabelSelector
+	3,  // 32: berth.v1.TopologySpreadConstraint.node_affinity_policy:type_name -> berth.v1.NodeInclusionPolicy
+	3,  // 33: berth.v1.TopologySpreadConstraint.node_taints_policy:type_name -> berth.v1.NodeInclusionPolicy
+	4,  // 34: berth.v1.Toleration.operator:type_name -> berth.v1.TolerationOperator
+	26, // 35: berth.v1.Toleration.effect:type_name -> berth.v1.TaintEffect
+	36, // [36:36] is the sub-list for method output_type
+	36, // [36:36] is the sub-list for method input_type
+	36, // [36:36] is the sub-list for extension type_name
+	36, // [36:36] is the sub-list for extension extendee
+	0,  // [0:36] is the sub-list for field type_name
 }
 
 func init() { file_berth_v1_pod_proto_init() }
@@ -1115,13 +1707,14 @@ func file_berth_v1_pod_proto_init() {
 		return
 	}
 	file_berth_v1_node_proto_init()
+	file_berth_v1_selector_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_berth_v1_pod_proto_rawDesc), len(file_berth_v1_pod_proto_rawDesc)),
-			NumEnums:      3,
-			NumMessages:   16,
+			NumEnums:      5,
+			NumMessages:   20,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -37,9 +37,12 @@ type Snapshot struct {
 	// that is not in this snapshot takes part in nothing.
 	PlacedPods []*PlacedPod `protobuf:"bytes,4,rep,name=placed_pods,json=placedPods,proto3" json:"placed_pods,omitempty"`
 	// The namespaces. Names are unique.
-	Namespaces    []*Namespace `protobuf:"bytes,5,rep,name=namespaces,proto3" json:"namespaces,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Namespaces []*Namespace `protobuf:"bytes,5,rep,name=namespaces,proto3" json:"namespaces,omitempty"`
+	// The pod disruption budgets. Namespace and name are unique together. They are
+	// read only where a pod may preempt others.
+	DisruptionBudgets []*DisruptionBudget `protobuf:"bytes,6,rep,name=disruption_budgets,json=disruptionBudgets,proto3" json:"disruption_budgets,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
 }
 
 func (x *Snapshot) Reset() {
@@ -107,6 +110,13 @@ func (x *Snapshot) GetNamespaces() []*Namespace {
 	return nil
 }
 
+func (x *Snapshot) GetDisruptionBudgets() []*DisruptionBudget {
+	if x != nil {
+		return x.DisruptionBudgets
+	}
+	return nil
+}
+
 // Namespace is a namespace with what selectors read of it.
 type Namespace struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -162,11 +172,96 @@ func (x *Namespace) GetLabels() map[string]string {
 	return nil
 }
 
+// DisruptionBudget is a pod disruption budget: how many of the pods that it selects
+// may be evicted now. Preemption keeps to it where it can.
+type DisruptionBudget struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// metadata.namespace.
+	Namespace string `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	// metadata.name. Required.
+	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	// spec.selector: the pods of the namespace, by their labels. Absent or empty
+	// selects none.
+	Selector *LabelSelector `protobuf:"bytes,3,opt,name=selector,proto3" json:"selector,omitempty"`
+	// status.disruptionsAllowed.
+	DisruptionsAllowed int32 `protobuf:"varint,4,opt,name=disruptions_allowed,json=disruptionsAllowed,proto3" json:"disruptions_allowed,omitempty"`
+	// status.disruptedPods: the names of pods whose eviction has been counted in
+	// disruptions_allowed already, sorted.
+	DisruptedPods []string `protobuf:"bytes,5,rep,name=disrupted_pods,json=disruptedPods,proto3" json:"disrupted_pods,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DisruptionBudget) Reset() {
+	*x = DisruptionBudget{}
+	mi := &file_berth_v1_state_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DisruptionBudget) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DisruptionBudget) ProtoMessage() {}
+
+func (x *DisruptionBudget) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_state_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DisruptionBudget.ProtoReflect.Descriptor instead.
+func (*DisruptionBudget) Descriptor() ([]byte, []int) {
+	return file_berth_v1_state_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *DisruptionBudget) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *DisruptionBudget) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *DisruptionBudget) GetSelector() *LabelSelector {
+	if x != nil {
+		return x.Selector
+	}
+	return nil
+}
+
+func (x *DisruptionBudget) GetDisruptionsAllowed() int32 {
+	if x != nil {
+		return x.DisruptionsAllowed
+	}
+	return 0
+}
+
+func (x *DisruptionBudget) GetDisruptedPods() []string {
+	if x != nil {
+		return x.DisruptedPods
+	}
+	return nil
+}
+
 var File_berth_v1_state_proto protoreflect.FileDescriptor
 
 const file_berth_v1_state_proto_rawDesc = "" +
 	"\n" +
-	"\x14berth/v1/state.proto\x12\bberth.v1\x1a\x13berth/v1/node.proto\x1a\x12berth/v1/pod.proto\"\xcb\x01\n" +
+	"\x14berth/v1/state.proto\x12\bberth.v1\x1a\x13berth/v1/node.proto\x1a\x12berth/v1/pod.proto\x1a\x17berth/v1/selector.proto\"\x96\x02\n" +
 	"\bSnapshot\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\tR\x05epoch\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\x04R\aversion\x12$\n" +
@@ -175,13 +270,20 @@ const file_berth_v1_state_proto_rawDesc = "" +
 	"placedPods\x123\n" +
 	"\n" +
 	"namespaces\x18\x05 \x03(\v2\x13.berth.v1.NamespaceR\n" +
-	"namespaces\"\x93\x01\n" +
+	"namespaces\x12I\n" +
+	"\x12disruption_budgets\x18\x06 \x03(\v2\x1a.berth.v1.DisruptionBudgetR\x11disruptionBudgets\"\x93\x01\n" +
 	"\tNamespace\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x127\n" +
 	"\x06labels\x18\x02 \x03(\v2\x1f.berth.v1.Namespace.LabelsEntryR\x06labels\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\x94\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xd1\x01\n" +
+	"\x10DisruptionBudget\x12\x1c\n" +
+	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x123\n" +
+	"\bselector\x18\x03 \x01(\v2\x17.berth.v1.LabelSelectorR\bselector\x12/\n" +
+	"\x13disruptions_allowed\x18\x04 \x01(\x05R\x12disruptionsAllowed\x12%\n" +
+	"\x0edisrupted_pods\x18\x05 \x03(\tR\rdisruptedPodsB\x94\x01\n" +
 	"\fcom.berth.v1B\n" +
 	"StateProtoP\x01Z7github.com/berth-scheduler/berth/proto/berth/v1;berthv1\xa2\x02\x03BXX\xaa\x02\bBerth.V1\xca\x02\bBerth\\V1\xe2\x02\x14Berth\\V1\\GPBMetadata\xea\x02\tBerth::V1b\x06proto3"
 
@@ -197,24 +299,28 @@ func file_berth_v1_state_proto_rawDescGZIP() []byte {
 	return file_berth_v1_state_proto_rawDescData
 }
 
-var file_berth_v1_state_proto_msgTypes = make([]protoimpl.MessageInfo, 3)
+var file_berth_v1_state_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
 var file_berth_v1_state_proto_goTypes = []any{
-	(*Snapshot)(nil),  // 0: berth.v1.Snapshot
-	(*Namespace)(nil), // 1: berth.v1.Namespace
-	nil,               // 2: berth.v1.Namespace.LabelsEntry
-	(*Node)(nil),      // 3: berth.v1.Node
-	(*PlacedPod)(nil), // 4: berth.v1.PlacedPod
+	(*Snapshot)(nil),         // 0: berth.v1.Snapshot
+	(*Namespace)(nil),        // 1: berth.v1.Namespace
+	(*DisruptionBudget)(nil), // 2: berth.v1.DisruptionBudget
+	nil,                      // 3: berth.v1.Namespace.LabelsEntry
+	(*Node)(nil),             // 4: berth.v1.Node
+	(*PlacedPod)(nil),        // 5: berth.v1.PlacedPod
+	(*LabelSelector)(nil),    // 6: berth.v1.LabelSelector
 }
 var file_berth_v1_state_proto_depIdxs = []int32{
-	3, // 0: berth.v1.Snapshot.nodes:type_name -> berth.v1.Node
-	4, // 1: berth.v1.Snapshot.placed_pods:type_name -> berth.v1.PlacedPod
+	4, // 0: berth.v1.Snapshot.nodes:type_name -> berth.v1.Node
+	5, // 1: berth.v1.Snapshot.placed_pods:type_name -> berth.v1.PlacedPod
 	1, // 2: berth.v1.Snapshot.namespaces:type_name -> berth.v1.Namespace
-	2, // 3: berth.v1.Namespace.labels:type_name -> berth.v1.Namespace.LabelsEntry
-	4, // [4:4] is the sub-list for method output_type
-	4, // [4:4] is the sub-list for method input_type
-	4, // [4:4] is the sub-list for extension type_name
-	4, // [4:4] is the sub-list for extension extendee
-	0, // [0:4] is the sub-list for field type_name
+	2, // 3: berth.v1.Snapshot.disruption_budgets:type_name -> berth.v1.DisruptionBudget
+	3, // 4: berth.v1.Namespace.labels:type_name -> berth.v1.Namespace.LabelsEntry
+	6, // 5: berth.v1.DisruptionBudget.selector:type_name -> berth.v1.LabelSelector
+	6, // [6:6] is the sub-list for method output_type
+	6, // [6:6] is the sub-list for method input_type
+	6, // [6:6] is the sub-list for extension type_name
+	6, // [6:6] is the sub-list for extension extendee
+	0, // [0:6] is the sub-list for field type_name
 }
 
 func init() { file_berth_v1_state_proto_init() }
@@ -224,13 +330,14 @@ func file_berth_v1_state_proto_init() {
 	}
 	file_berth_v1_node_proto_init()
 	file_berth_v1_pod_proto_init()
+	file_berth_v1_selector_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_berth_v1_state_proto_rawDesc), len(file_berth_v1_state_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   3,
+			NumMessages:   4,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
