@@ -5,20 +5,20 @@ import (
 	berthv1 "github.com/berth-scheduler/berth/proto/berth/v1"
 )
 
-// Default scores nodes as kube-scheduler does.
-func Default() Policy { return scored{rules: score.Rules} }
+// Default scores nodes as kube-scheduler does, by the scores of the pod's profile.
+func Default() Policy { return scored{} }
 
-type scored struct{ rules []score.Rule }
+type scored struct{}
 
 func (scored) Name() string { return "default" }
 
-func (p scored) Rank(t Turn) []int64 {
-	return score.Total(score.Columns(p.rules, t.turn), len(t.Nodes))
+func (scored) Rank(t Turn) []int64 {
+	return score.Total(score.Columns(t.scores, t.turn), len(t.Nodes))
 }
 
-func (p scored) Explain(t Turn) [][]*berthv1.Score {
+func (scored) Explain(t Turn) [][]*berthv1.Score {
 	scores := make([][]*berthv1.Score, len(t.Nodes))
-	for _, c := range score.Columns(p.rules, t.turn) {
+	for _, c := range score.Columns(t.scores, t.turn) {
 		for i := range scores {
 			scores[i] = append(scores[i], &berthv1.Score{
 				Rule: c.Rule.Name, Raw: c.Raw[i], Normalized: c.Normalized[i], Weight: c.Rule.Weight,

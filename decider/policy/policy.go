@@ -5,6 +5,7 @@ package policy
 
 import (
 	"github.com/berth-scheduler/berth/decider/internal/model"
+	"github.com/berth-scheduler/berth/decider/internal/score"
 	berthv1 "github.com/berth-scheduler/berth/proto/berth/v1"
 )
 
@@ -52,16 +53,18 @@ type Turn struct {
 	// Nodes are the nodes that can take it, in name order; at least one.
 	Nodes []Node
 
-	turn *model.Turn
+	turn   *model.Turn
+	scores []score.Rule
 }
 
-// NewTurn returns the turn for policies to see. It is for decider/service.
-func NewTurn(t *model.Turn) Turn {
+// NewTurn returns the turn of a pod whose profile has these scores for policies to
+// see. It is for decider/service.
+func NewTurn(t *model.Turn, scores []score.Rule) Turn {
 	nodes := make([]Node, len(t.Feasible))
 	for i, n := range t.Feasible {
 		nodes[i] = Node{node: n, snapshot: t.Snapshot}
 	}
-	return Turn{Seed: t.Seed, Index: t.Index, Pod: t.Pod.Record, Nodes: nodes, turn: t}
+	return Turn{Seed: t.Seed, Index: t.Index, Pod: t.Pod.Record, Nodes: nodes, turn: t, scores: scores}
 }
 
 // Node is a node that can take the pod, with the pods before it in the request

@@ -29,6 +29,7 @@ import (
 
 	"github.com/berth-scheduler/berth/decider/internal/filter"
 	"github.com/berth-scheduler/berth/decider/internal/model"
+	"github.com/berth-scheduler/berth/decider/internal/score"
 	"github.com/berth-scheduler/berth/decider/internal/solve"
 	"github.com/berth-scheduler/berth/decider/policy"
 	berthv1 "github.com/berth-scheduler/berth/proto/berth/v1"
@@ -128,10 +129,13 @@ func New(config Config) (*Service, error) {
 	if err := config.validate(); err != nil {
 		return nil, err
 	}
+	profile := &solve.Profile{Rules: filter.Default(), Ranker: ranker{policy: config.Policy, scores: score.Default()}}
 	s := &Service{
-		config:     config,
-		solver:     solve.Solver{Rules: filter.Rules, Ranker: ranker{config.Policy}},
-		understood: filter.Constraints(filter.Rules),
+		config: config,
+		solver: solve.Solver{Profile: func(string) *solve.Profile {
+			return profile
+		}},
+		understood: filter.Constraints(profile.Rules),
 		metrics:    newMetrics(),
 	}
 	s.admission = newAdmission(config.MaxConcurrent, config.MaxWaiting, s.metrics)
@@ -318,10 +322,13 @@ func stopper(ctx context.Context, start time.Time) func() bool {
 }
 
 // ranker shows a policy the solver's turns.
-type ranker struct{ policy policy.Policy }
+type ranker struct {
+	policy policy.Policy
+	scores []score.Rule
+}
 
 func (r ranker) Rank(t *model.Turn) []int64 {
-	scores := r.policy.Rank(policy.NewTurn(t))
+	scores := r.policy.Rank(policy.NewTurn(t, r.scores))
 	if len(scores) != len(t.Feasible) {
 		panic(fmt.Sprintf("policy %q returned %d scores for %d nodes", r.policy.Name(), len(scores), len(t.Feasible)))
 	}
@@ -333,5 +340,5 @@ func (r ranker) Explain(t *model.Turn) [][]*berthv1.Score {
 	if !ok {
 		return nil
 	}
-	return explainer.Explain(policy.NewTurn(t))
+	return explainer.Explain(policy.NewTurn(t, r.scores))
 }

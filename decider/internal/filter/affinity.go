@@ -9,18 +9,18 @@ import (
 
 // affinity rejects nodes that the pod's nodeSelector or required node affinity
 // does not match.
-func affinity(p *model.Pod, _ *model.Snapshot) Predicate {
-	if len(p.Selector) == 0 && p.Affinity == nil {
-		return nil
+func affinity(p *model.Pod, _ *model.Snapshot) Check {
+	if len(p.Selector) == 0 && p.NodeAffinity == nil {
+		return Check{}
 	}
 	selector := model.Term{Labels: p.Selector}
 	reason := Reason{Text: "node(s) didn't match Pod's node affinity/selector"}
-	return func(n *model.Node, reasons []Reason) []Reason {
-		if !selector.Matches(n) || p.Affinity != nil && !matchesAny(p.Affinity, n) {
+	return Check{Reject: func(n *model.Node, reasons []Reason) []Reason {
+		if !selector.Matches(n) || p.NodeAffinity != nil && !matchesAny(p.NodeAffinity, n) {
 			return append(reasons, reason)
 		}
 		return reasons
-	}
+	}}
 }
 
 func matchesAny(terms []model.Term, n *model.Node) bool {
@@ -35,21 +35,21 @@ func matchesAny(terms []model.Term, n *model.Node) bool {
 // namedByAffinity rejects the nodes that no alternative names, if every
 // alternative names nodes. kube-scheduler does that before it looks at any node,
 // in words of its own; a daemon set's pods are the usual case.
-func namedByAffinity(p *model.Pod, _ *model.Snapshot) Predicate {
-	names, limited := affinityNames(p.Affinity)
+func namedByAffinity(p *model.Pod, _ *model.Snapshot) Check {
+	names, limited := affinityNames(p.NodeAffinity)
 	if !limited {
-		return nil
+		return Check{}
 	}
 	reason := Reason{Text: "node(s) didn't satisfy plugin(s) [NodeAffinity]"}
 	if len(names) == 0 {
 		reason = Reason{Text: "pod affinity terms conflict", WholePod: true}
 	}
-	return func(n *model.Node, reasons []Reason) []Reason {
+	return Check{Reject: func(n *model.Node, reasons []Reason) []Reason {
 		if !names[n.Name] {
 			return append(reasons, reason)
 		}
 		return reasons
-	}
+	}}
 }
 
 // affinityNames returns the names of the nodes that terms name. limited is false

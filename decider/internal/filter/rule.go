@@ -5,6 +5,10 @@
 package filter
 
 import (
+	"fmt"
+	"slices"
+	"strings"
+
 	"github.com/berth-scheduler/berth/decider/internal/model"
 	berthv1 "github.com/berth-scheduler/berth/proto/berth/v1"
 )
@@ -15,10 +19,19 @@ type Rule struct {
 	Name string
 	// Constraints are the names of the contract that the rule honours.
 	Constraints []string
-	// For compiles the rule for one pod: what depends on the pod alone is done
-	// here, once. Nil means that the rule has nothing to check for this pod.
-	// The predicate sees placements that are made after it was compiled.
-	For func(p *model.Pod, s *model.Snapshot) Predicate
+	// For compiles the rule for one pod: what depends on the pod alone, and what is
+	// counted over the cluster, is done here, once.
+	For func(p *model.Pod, s *model.Snapshot) Check
+}
+
+// Check is a rule compiled for one pod. The zero value has nothing to check.
+type Check struct {
+	// Reject says why a node cannot take the pod. Nil means that every node can.
+	Reject Predicate
+	// Moved brings what was counted over the cluster up to date when q was added to
+	// n (by is 1) or removed from it (by is -1). Reject reads what is on the node
+	// itself from the node. Nil means that nothing else was counted.
+	Moved func(q *model.PlacedPod, n *model.Node, by int64)
 }
 
 // Predicate appends to reasons why n cannot take the pod, in a defined order.
@@ -36,23 +49,81 @@ type Reason struct {
 	WholePod bool
 }
 
-// Rules are all rules, in kube-scheduler's order. The first that rejects a node
-// says why. Before kube-scheduler's own come what the snapshot itself gets
-// wrong and what kube-scheduler decides before it looks at nodes.
-var Rules = []Rule{
-	{Name: "Snapshot", For: understood},
-	{Name: "NodeAffinity", For: namedByAffinity},
-	{Name: "NodeUnschedulable", For: unschedulable, Constraints: []string{berthv1.ConstraintNodeUnschedulable}},
-	{Name: "NodeName", For: nodeName, Constraints: []string{berthv1.ConstraintNodeName}},
-	{Name: "TaintToleration", For: taints, Constraints: []string{berthv1.ConstraintTaintToleration}},
-	{Name: "NodeAffinity", For: affinity, Constraints: []string{
+// Args are the arguments of the rules that take some. The zero value is
+// kube-scheduler's defaults.
+type Args struct {
+	// AddedAffinity is a node affinity that every pod of the profile has besides
+	// its own: alternatives, one of which must match. Nil means none.
+	AddedAffinity []model.Term
+	// IgnoredResources and IgnoredResourceGroups (what is before the "/" of a
+	// resource's name) are not looked at by NodeResourcesFit. They hold for
+	// extended resources alone.
+	IgnoredResources, IgnoredResourceGroups []string
+	// DefaultSpread are the constraints of pods without spread constraints of their
+	// own; their selector is the pod's SpreadSelector. Those that are not Hard are
+	// not looked at.
+	DefaultSpread []model.SpreadConstraint
+}
+
+// Names are the rules of kube-scheduler's default profile, in its order.
+var Names = []string{
+	"NodeUnschedulable", "NodeName", "TaintToleration", "NodeAffinity", "NodePorts", "NodeResourcesFit",
+}
+
+// Constraints of the rules, by name.
+var constraints = map[string][]string{
+	"NodeUnschedulable": {berthv1.ConstraintNodeUnschedulable},
+	"NodeName":          {berthv1.ConstraintNodeName},
+	"TaintToleration":   {berthv1.ConstraintTaintToleration},
+	"NodeAffinity": {
 		berthv1.ConstraintNodeSelector,
 		berthv1.ConstraintNodeAffinity,
 		berthv1.ConstraintNodeAffinityComparison,
 		berthv1.ConstraintNodeAffinityFields,
-	}},
-	{Name: "NodePorts", For: ports, Constraints: []string{berthv1.ConstraintNodePorts}},
-	{Name: "NodeResourcesFit", For: resources, Constraints: []string{berthv1.ConstraintNodeResourcesFit}},
+	},
+	"NodePorts":        {berthv1.ConstraintNodePorts},
+	"NodeResourcesFit": {berthv1.ConstraintNodeResourcesFit},
+}
+
+// Rules returns the rules with these names, in this order: the first that rejects a
+// node says why. Before them come what the snapshot itself gets wrong and what
+// kube-scheduler decides before it looks at nodes. The error names a rule that
+// there is none of.
+func Rules(names []string, args Args) ([]Rule, error) {
+	rules := []Rule{{Name: "Snapshot", For: understood}}
+	if slices.Contains(names, "NodeAffinity") {
+		rules = append(rules, Rule{Name: "NodeAffinity", For: namedByAffinity})
+	}
+	for _, name := range names {
+		rule := Rule{Name: name, Constraints: constraints[name]}
+		switch name {
+		case "NodeUnschedulable":
+			rule.For = unschedulable
+		case "NodeName":
+			rule.For = nodeName
+		case "TaintToleration":
+			rule.For = taints
+		case "NodeAffinity":
+			rule.For = affinity
+		case "NodePorts":
+			rule.For = ports
+		case "NodeResourcesFit":
+			rule.For = resources
+		default:
+			return nil, fmt.Errorf("%q is not a filter; there are %s", name, strings.Join(Names, ", "))
+		}
+		rules = append(rules, rule)
+	}
+	return rules, nil
+}
+
+// Default are the rules of kube-scheduler's default profile.
+func Default() []Rule {
+	rules, err := Rules(Names, Args{})
+	if err != nil {
+		panic(err)
+	}
+	return rules
 }
 
 // Constraints returns the names that the rules honour, as a set.
@@ -66,20 +137,28 @@ func Constraints(rules []Rule) map[string]bool {
 	return names
 }
 
-// Filter is the rules compiled for one pod.
+// Filter is the rules compiled for one pod. While it is in use, pods are added to
+// the snapshot's nodes and removed from them through it alone.
 type Filter struct {
-	rules      []string
-	predicates []Predicate
-	scratch    []Reason
+	pod     *model.Pod
+	rules   []string
+	checks  []Check
+	moved   []func(q *model.PlacedPod, n *model.Node, by int64)
+	scratch []Reason
 }
 
 // Compile compiles rules for p.
 func Compile(rules []Rule, p *model.Pod, s *model.Snapshot) *Filter {
-	f := &Filter{}
+	f := &Filter{pod: p}
 	for _, rule := range rules {
-		if predicate := rule.For(p, s); predicate != nil {
-			f.rules = append(f.rules, rule.Name)
-			f.predicates = append(f.predicates, predicate)
+		check := rule.For(p, s)
+		if check.Reject == nil {
+			continue
+		}
+		f.rules = append(f.rules, rule.Name)
+		f.checks = append(f.checks, check)
+		if check.Moved != nil {
+			f.moved = append(f.moved, check.Moved)
 		}
 	}
 	return f
@@ -87,11 +166,53 @@ func Compile(rules []Rule, p *model.Pod, s *model.Snapshot) *Filter {
 
 // Reject returns the first rule that rejects n and its reasons, or "" if n can
 // take the pod. The reasons are valid until the next call.
+//
+// Where room is set aside for pods of the same or a higher priority, n must do both
+// with them on it and without: they may take what the pod needs, and they may be
+// what it needs.
 func (f *Filter) Reject(n *model.Node) (rule string, reasons []Reason) {
-	for i, predicate := range f.predicates {
-		if f.scratch = predicate(n, f.scratch[:0]); len(f.scratch) > 0 {
+	respected := 0
+	for _, m := range n.Nominated {
+		if f.pod.Respects(m) {
+			f.Add(m, n)
+			respected++
+		}
+	}
+	if respected > 0 {
+		rule, reasons = f.reject(n)
+		for i := len(n.Nominated) - 1; i >= 0; i-- {
+			if m := n.Nominated[i]; f.pod.Respects(m) {
+				f.Remove(m, n)
+			}
+		}
+		if rule != "" {
+			return rule, reasons
+		}
+	}
+	return f.reject(n)
+}
+
+func (f *Filter) reject(n *model.Node) (rule string, reasons []Reason) {
+	for i := range f.checks {
+		if f.scratch = f.checks[i].Reject(n, f.scratch[:0]); len(f.scratch) > 0 {
 			return f.rules[i], f.scratch
 		}
 	}
 	return "", nil
+}
+
+// Add puts q on n.
+func (f *Filter) Add(q *model.PlacedPod, n *model.Node) {
+	n.Add(q)
+	for _, moved := range f.moved {
+		moved(q, n, 1)
+	}
+}
+
+// Remove takes q, which is on n, off it.
+func (f *Filter) Remove(q *model.PlacedPod, n *model.Node) {
+	n.Remove(q)
+	for _, moved := range f.moved {
+		moved(q, n, -1)
+	}
 }

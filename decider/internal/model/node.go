@@ -24,7 +24,7 @@ type Node struct {
 	Taints []Taint
 	// Nominated are the pods for which room is set aside here, by uid. They are
 	// in none of the sums.
-	Nominated []*Nominated
+	Nominated []*PlacedPod
 	// Allocatable is what the node offers; none is negative.
 	Allocatable Amounts
 	// Requested is what the pods on it take; none is negative. Pods is how
@@ -37,8 +37,14 @@ type Node struct {
 	Name string
 	// Labels are metadata.labels.
 	Labels map[string]string
+	// Pods are those that hold room here, in no particular order. Affine are those
+	// of them that have affinity or anti-affinity to pods.
+	Pods, Affine []*PlacedPod
 	// Ports are those that the pods on it hold.
 	Ports []Port
+	// Discouraging are the taints that new pods avoid where they can:
+	// PreferNoSchedule, in order.
+	Discouraging []Taint
 	// Record is what was sent. It is not changed.
 	Record *berthv1.Node
 	// Unknown is the first constraint of the node that this decider does not
@@ -58,23 +64,9 @@ type Taint struct {
 	Effect berthv1.TaintEffect
 }
 
-// Nominated is a pod for which room on a node is set aside.
-type Nominated struct {
-	UID      string
-	Priority int32
-	Requests []Amount
-	Ports    []Port
-}
-
-// NominatedFor calls yield for the nominations on n that p must respect: those
-// of other pods whose priority is at least p's.
-func (n *Node) NominatedFor(p *Pod, yield func(*Nominated)) {
-	for _, m := range n.Nominated {
-		if m.Priority >= p.Priority && m.UID != p.UID {
-			yield(m)
-		}
-	}
-}
+// Respects says whether p must respect the nomination of m: that of another pod
+// whose priority is at least its own.
+func (p *Pod) Respects(m *PlacedPod) bool { return m.Priority >= p.Priority && m.UID != p.UID }
 
 // Free returns how much of r is neither requested nor nominated; it is negative
 // on a node that is overcommitted. For pods that may take nominated room it is
@@ -103,7 +95,7 @@ func (n *Node) decode(record *berthv1.Node, r *resources) *FieldError {
 		case berthv1.TaintEffect_TAINT_EFFECT_NO_SCHEDULE, berthv1.TaintEffect_TAINT_EFFECT_NO_EXECUTE:
 			n.Taints = append(n.Taints, Taint{Key: taint.GetKey(), Value: taint.GetValue(), Effect: taint.GetEffect()})
 		case berthv1.TaintEffect_TAINT_EFFECT_PREFER_NO_SCHEDULE:
-			// It keeps nobody off.
+			n.Discouraging = append(n.Discouraging, Taint{Key: taint.GetKey(), Value: taint.GetValue(), Effect: taint.GetEffect()})
 		default:
 			return fieldError(fmt.Sprintf("taints[%d].effect", i), "%v is not a taint effect", taint.GetEffect())
 		}
@@ -120,11 +112,40 @@ func (n *Node) decode(record *berthv1.Node, r *resources) *FieldError {
 	return nil
 }
 
-// take adds to the node's sums what one more pod takes.
-func (n *Node) take(requests []Amount, score ScoreAmounts, ports []Port) {
-	n.Requested = n.Requested.Plus(requests)
-	for r, value := range score {
+// Add puts q on the node.
+func (n *Node) Add(q *PlacedPod) {
+	n.Pods = append(n.Pods, q)
+	n.count(q)
+}
+
+// Remove takes q, which is on the node, off it.
+func (n *Node) Remove(q *PlacedPod) {
+	last := len(n.Pods) - 1
+	if n.Pods[last] == q { // what was added last, for a moment
+		n.Pods = n.Pods[:last]
+	} else {
+		i := slices.Index(n.Pods, q)
+		n.Pods[i] = n.Pods[last]
+		n.Pods = n.Pods[:last]
+	}
+	// The sums are done anew: they stop at the largest int64, so that nothing can
+	// be subtracted from them.
+	clear(n.Requested)
+	clear(n.ScoreRequested[:])
+	n.Ports, n.Affine = n.Ports[:0], n.Affine[:0]
+	for _, other := range n.Pods {
+		n.count(other)
+	}
+}
+
+// count adds what q takes to the node's sums.
+func (n *Node) count(q *PlacedPod) {
+	n.Requested = n.Requested.Plus(q.Requests)
+	for r, value := range q.ScoreRequests {
 		n.ScoreRequested[r] = sum(n.ScoreRequested[r], value)
 	}
-	n.Ports = append(n.Ports, ports...)
+	n.Ports = append(n.Ports, q.Ports...)
+	if q.Affinity.Any() {
+		n.Affine = append(n.Affine, q)
+	}
 }

@@ -12,6 +12,10 @@ type Pod struct {
 	Record *berthv1.Pod
 	// UID names the pod.
 	UID string
+	// Namespace is its namespace.
+	Namespace string
+	// Labels are metadata.labels.
+	Labels map[string]string
 	// Requests are what it needs, none of them 0: cpu, memory, ephemeral
 	// storage, then the others by name.
 	Requests []Amount
@@ -22,15 +26,27 @@ type Pod struct {
 	// Selector is spec.nodeSelector: requirements on labels, all of which must
 	// match.
 	Selector []Requirement
-	// Affinity is the required node affinity: alternatives, one of which must
+	// NodeAffinity is the required node affinity: alternatives, one of which must
 	// match. Nil means any node; empty means none.
-	Affinity []Term
+	NodeAffinity []Term
+	// PreferredNodes are the preferred node affinity's terms.
+	PreferredNodes []WeightedTerm
+	// Affinity is what it wants of the pods near it.
+	Affinity PodAffinity
+	// Spread are its own spread constraints, in order.
+	Spread []SpreadConstraint
+	// SpreadSelector selects the pods that default spread constraints count;
+	// nothing if they do not apply to it.
+	SpreadSelector LabelSelector
 	// Tolerations are in the pod's order.
 	Tolerations []Toleration
 	// Ports are those it needs on the node.
 	Ports []Port
-	// Priority is compared with nominated pods'.
+	// Priority is compared with that of nominated pods and of pods to preempt.
 	Priority int32
+	// NominatedNode is the node on which room is set aside for it; empty means
+	// none.
+	NominatedNode string
 }
 
 // ScoreAmounts are cpu in millicores and memory in bytes, by Resource.
@@ -76,11 +92,14 @@ func (p *Pod) Tolerates(t Taint) bool {
 // pod.
 func (s *Snapshot) NewPod(record *berthv1.Pod) (*Pod, *FieldError) {
 	p := &Pod{
-		Record:   record,
-		UID:      record.GetUid(),
-		NodeName: record.GetNodeName(),
-		Selector: selectorRequirements(record.GetNodeSelector()),
-		Priority: record.GetPriority(),
+		Record:        record,
+		UID:           record.GetUid(),
+		Namespace:     record.GetNamespace(),
+		Labels:        record.GetLabels(),
+		NodeName:      record.GetNodeName(),
+		Selector:      selectorRequirements(record.GetNodeSelector()),
+		Priority:      record.GetPriority(),
+		NominatedNode: record.GetNominatedNodeName(),
 	}
 	if p.UID == "" {
 		return nil, fieldError("uid", "a pod needs one")
@@ -93,9 +112,21 @@ func (s *Snapshot) NewPod(record *berthv1.Pod) (*Pod, *FieldError) {
 		return nil, err
 	}
 	if required := record.GetNodeAffinity().GetRequired(); required != nil {
-		if p.Affinity, err = newTerms("node_affinity.required", required); err != nil {
+		if p.NodeAffinity, err = NewTerms("node_affinity.required", required); err != nil {
 			return nil, err
 		}
+	}
+	if p.PreferredNodes, err = NewWeightedTerms("node_affinity.preferred", record.GetNodeAffinity().GetPreferred()); err != nil {
+		return nil, err
+	}
+	if p.Affinity, err = newPodAffinity(record.GetPodAffinity(), record.GetPodAntiAffinity(), p.Namespace); err != nil {
+		return nil, err
+	}
+	if p.Spread, err = newSpreadConstraints(record.GetTopologySpreadConstraints(), p.Labels); err != nil {
+		return nil, err
+	}
+	if p.SpreadSelector, err = newLabelSelector(record.GetSpreadSelector()); err != nil {
+		return nil, err.under("spread_selector")
 	}
 	if p.Tolerations, err = newTolerations(record.GetTolerations()); err != nil {
 		return nil, err

@@ -93,31 +93,62 @@ func selectorRequirements(selector map[string]string) []Requirement {
 	return requirements
 }
 
-// newTerms decodes the alternatives of a node selector. No alternatives match no
-// node.
-func newTerms(field string, selector *berthv1.NodeSelector) ([]Term, *FieldError) {
+// WeightedTerm is a preferred term.
+type WeightedTerm struct {
+	Term
+	Weight int64
+}
+
+// NewTerms decodes the alternatives of a node selector. No alternatives match no
+// node. The error's path begins with field.
+func NewTerms(field string, selector *berthv1.NodeSelector) ([]Term, *FieldError) {
 	terms := make([]Term, 0, len(selector.GetTerms()))
 	for i, record := range selector.GetTerms() {
-		at := fmt.Sprintf("%s.terms[%d]", field, i)
-		term := Term{never: len(record.GetMatchExpressions()) == 0 && len(record.GetMatchFields()) == 0}
-		for j, expression := range record.GetMatchExpressions() {
-			requirement, never, err := newLabelRequirement(expression)
-			if err != nil {
-				return nil, err.under(fmt.Sprintf("%s.match_expressions[%d]", at, j))
-			}
-			term.never = term.never || never
-			term.Labels = append(term.Labels, requirement)
-		}
-		for j, expression := range record.GetMatchFields() {
-			requirement, err := newFieldRequirement(expression)
-			if err != nil {
-				return nil, err.under(fmt.Sprintf("%s.match_fields[%d]", at, j))
-			}
-			term.Fields = append(term.Fields, requirement)
+		term, err := newTerm(record)
+		if err != nil {
+			return nil, err.under(fmt.Sprintf("%s.terms[%d]", field, i))
 		}
 		terms = append(terms, term)
 	}
 	return terms, nil
+}
+
+// NewWeightedTerms decodes preferences. The error's path begins with field.
+func NewWeightedTerms(field string, records []*berthv1.PreferredNodeTerm) ([]WeightedTerm, *FieldError) {
+	var terms []WeightedTerm
+	for i, record := range records {
+		at := fmt.Sprintf("%s[%d]", field, i)
+		if record.GetWeight() < 0 || record.GetWeight() > 100 {
+			return nil, fieldError(at+".weight", "%d is not 0 to 100", record.GetWeight())
+		}
+		term, err := newTerm(record.GetTerm())
+		if err != nil {
+			return nil, err.under(at + ".term")
+		}
+		terms = append(terms, WeightedTerm{Term: term, Weight: int64(record.GetWeight())})
+	}
+	return terms, nil
+}
+
+// newTerm decodes a term. The error's path is relative to it.
+func newTerm(record *berthv1.NodeSelectorTerm) (Term, *FieldError) {
+	term := Term{never: len(record.GetMatchExpressions()) == 0 && len(record.GetMatchFields()) == 0}
+	for j, expression := range record.GetMatchExpressions() {
+		requirement, never, err := newLabelRequirement(expression)
+		if err != nil {
+			return term, err.under(fmt.Sprintf("match_expressions[%d]", j))
+		}
+		term.never = term.never || never
+		term.Labels = append(term.Labels, requirement)
+	}
+	for j, expression := range record.GetMatchFields() {
+		requirement, err := newFieldRequirement(expression)
+		if err != nil {
+			return term, err.under(fmt.Sprintf("match_fields[%d]", j))
+		}
+		term.Fields = append(term.Fields, requirement)
+	}
+	return term, nil
 }
 
 // newLabelRequirement decodes a requirement on a label. never is set if its

@@ -13,8 +13,14 @@ import (
 type Snapshot struct {
 	// Nodes are sorted by name.
 	Nodes []*Node
+	// Namespaces has the labels of each namespace by its name.
+	Namespaces map[string]map[string]string
+	// Budgets are the disruption budgets, by namespace and name.
+	Budgets []*Budget
 
 	resources *resources
+	// byName finds nodes.
+	byName map[string]*Node
 	// nominations finds a pod's nomination by its uid.
 	nominations map[string]*Node
 }
@@ -26,8 +32,8 @@ type Snapshot struct {
 // appears twice. Its path begins with "snapshot". What else is wrong with a
 // record is its node's Problem and nobody else's.
 func NewSnapshot(record *berthv1.Snapshot, understood map[string]bool) (*Snapshot, *FieldError) {
-	s := &Snapshot{resources: newResources(), nominations: map[string]*Node{}}
 	byName := make(map[string]*Node, len(record.GetNodes()))
+	s := &Snapshot{resources: newResources(), byName: byName, nominations: map[string]*Node{}}
 	// One array each keeps the scan over all nodes in order in memory.
 	nodes := make([]Node, len(record.GetNodes()))
 	sums := make(Amounts, 2*int(others)*len(nodes))
@@ -58,33 +64,37 @@ func NewSnapshot(record *berthv1.Snapshot, understood map[string]bool) (*Snapsho
 		s.Nodes[i] = &nodes[i]
 		byName[nodes[i].Name] = &nodes[i]
 	}
-	if err := s.addPlaced(record.GetPlacedPods(), byName); err != nil {
+	if err := s.addPlaced(record.GetPlacedPods(), byName, understood); err != nil {
 		return nil, err
 	}
-	if err := checkNamespaces(record.GetNamespaces()); err != nil {
+	if err := s.addNamespaces(record.GetNamespaces()); err != nil {
+		return nil, err
+	}
+	if err := s.addBudgets(record.GetDisruptionBudgets()); err != nil {
 		return nil, err
 	}
 	return s, nil
 }
 
-// checkNamespaces refuses namespaces that cannot be told apart. No rule reads them
-// yet.
-func checkNamespaces(records []*berthv1.Namespace) *FieldError {
-	seen := make(map[string]bool, len(records))
+// Node returns the node of this name, nil if there is none.
+func (s *Snapshot) Node(name string) *Node { return s.byName[name] }
+
+func (s *Snapshot) addNamespaces(records []*berthv1.Namespace) *FieldError {
+	s.Namespaces = make(map[string]map[string]string, len(records))
 	for i, r := range records {
 		switch {
 		case r.GetName() == "":
 			return fieldError(fmt.Sprintf("snapshot.namespaces[%d].name", i), "a namespace needs one")
-		case seen[r.GetName()]:
+		case s.hasNamespace(r.GetName()):
 			return fieldError(fmt.Sprintf("snapshot.namespaces[%d].name", i), "%q is the name of an earlier namespace", r.GetName())
 		}
-		seen[r.GetName()] = true
+		s.Namespaces[r.GetName()] = r.GetLabels()
 	}
 	return nil
 }
 
 // addPlaced adds the pods that hold room to their nodes.
-func (s *Snapshot) addPlaced(records []*berthv1.PlacedPod, byName map[string]*Node) *FieldError {
+func (s *Snapshot) addPlaced(records []*berthv1.PlacedPod, byName map[string]*Node, understood map[string]bool) *FieldError {
 	seen := make(map[string]struct{}, len(records))
 	// The problem that is shown is that of the first uid, whatever the order
 	// of the records.
@@ -104,6 +114,11 @@ func (s *Snapshot) addPlaced(records []*berthv1.PlacedPod, byName map[string]*No
 		if n == nil {
 			continue
 		}
+		for _, name := range r.GetConstraints() {
+			if !understood[name] && (n.Unknown == "" || name < n.Unknown) {
+				n.Unknown = name
+			}
+		}
 		if err := s.addPlacedTo(n, r); err != nil {
 			if other := problems[n]; n.Problem == "" || other != nil && r.GetUid() < other.GetUid() {
 				problems[n] = r
@@ -114,31 +129,28 @@ func (s *Snapshot) addPlaced(records []*berthv1.PlacedPod, byName map[string]*No
 	}
 	for _, n := range s.Nodes {
 		n.Understood = n.Problem == "" && n.Unknown == ""
-		slices.SortFunc(n.Nominated, func(a, b *Nominated) int { return cmp.Compare(a.UID, b.UID) })
+		slices.SortFunc(n.Nominated, func(a, b *PlacedPod) int { return cmp.Compare(a.UID, b.UID) })
 	}
 	return nil
 }
 
 func (s *Snapshot) addPlacedTo(n *Node, r *berthv1.PlacedPod) *FieldError {
-	requests, err := s.resources.requests("requests", r.GetRequests())
-	if err != nil {
-		return err
-	}
-	score, err := newScoreAmounts(r.GetScoreRequests())
-	if err != nil {
-		return err
-	}
-	ports, err := newPorts(r.GetHostPorts())
+	q, err := newPlacedPod(r, s.resources)
 	if err != nil {
 		return err
 	}
 	if r.GetNominated() {
-		n.Nominated = append(n.Nominated, &Nominated{UID: r.GetUid(), Priority: r.GetPriority(), Requests: requests, Ports: ports})
-		s.nominations[r.GetUid()] = n
+		n.Nominated = append(n.Nominated, q)
+		s.nominations[q.UID] = n
 		return nil
 	}
-	n.take(requests, score, ports)
+	n.Add(q)
 	return nil
+}
+
+func (s *Snapshot) hasNamespace(name string) bool {
+	_, ok := s.Namespaces[name]
+	return ok
 }
 
 // Resource returns the number of the resource of this name; ok is false if
@@ -149,23 +161,42 @@ func (s *Snapshot) Resource(name string) (_ Resource, ok bool) {
 }
 
 // Place puts p on n, where the pods after it see it, and ends p's nomination.
-// undo takes it back; placements are undone in reverse order.
+// undo takes it back.
 func (s *Snapshot) Place(p *Pod, n *Node) (undo func()) {
-	requested, score, ports := slices.Clone(n.Requested), n.ScoreRequested, len(n.Ports)
-	n.take(p.Requests, p.ScoreRequests, p.Ports)
-
-	on := s.nominations[p.UID]
-	var nominated []*Nominated
-	if on != nil {
-		nominated = on.Nominated
-		on.Nominated = slices.DeleteFunc(slices.Clone(nominated), func(m *Nominated) bool { return m.UID == p.UID })
-		delete(s.nominations, p.UID)
-	}
+	q := p.placed()
+	n.Add(q)
+	renominate := s.endNomination(p.UID)
 	return func() {
-		n.Requested, n.ScoreRequested, n.Ports = requested, score, n.Ports[:ports]
-		if on != nil {
-			on.Nominated = nominated
-			s.nominations[p.UID] = on
-		}
+		renominate()
+		n.Remove(q)
+	}
+}
+
+// Nominate sets room aside for p on n and ends its nomination elsewhere. undo takes
+// it back.
+func (s *Snapshot) Nominate(p *Pod, n *Node) (undo func()) {
+	renominate := s.endNomination(p.UID)
+	before := n.Nominated
+	n.Nominated = append(slices.Clip(before), p.placed())
+	slices.SortFunc(n.Nominated, func(a, b *PlacedPod) int { return cmp.Compare(a.UID, b.UID) })
+	s.nominations[p.UID] = n
+	return func() {
+		n.Nominated = before
+		delete(s.nominations, p.UID)
+		renominate()
+	}
+}
+
+func (s *Snapshot) endNomination(uid string) (undo func()) {
+	on := s.nominations[uid]
+	if on == nil {
+		return func() {}
+	}
+	before := on.Nominated
+	on.Nominated = slices.DeleteFunc(slices.Clone(before), func(m *PlacedPod) bool { return m.UID == uid })
+	delete(s.nominations, uid)
+	return func() {
+		on.Nominated = before
+		s.nominations[uid] = on
 	}
 }

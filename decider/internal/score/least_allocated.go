@@ -8,8 +8,9 @@ import (
 
 // leastAllocated likes nodes of which, with the pod on them, the largest share is
 // free: the mean of cpu and memory, leaving out what the node has none of.
-func leastAllocated(p *model.Pod, _ *model.Snapshot) Scorer {
-	return func(n *model.Node) int64 {
+func leastAllocated(t *model.Turn) Scorer {
+	p := t.Pod
+	return Scorer{Score: func(n *model.Node) int64 {
 		cpu, memory := n.Allocatable.Of(model.CPU), n.Allocatable.Of(model.Memory)
 		cpuFree := freeShare(cpu, n.ScoreRequested[model.CPU], p.ScoreRequests[model.CPU])
 		memoryFree := freeShare(memory, n.ScoreRequested[model.Memory], p.ScoreRequests[model.Memory])
@@ -17,7 +18,7 @@ func leastAllocated(p *model.Pod, _ *model.Snapshot) Scorer {
 			return cpuFree + memoryFree // one of them, or both, are 0
 		}
 		return (cpuFree + memoryFree) / 2
-	}
+	}}
 }
 
 // freeShare is the share of capacity that taken and asked leave, in parts of Max,

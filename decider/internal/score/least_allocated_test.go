@@ -26,7 +26,7 @@ func TestLeastAllocated(t *testing.T) {
 		{"no overflow of what is taken", model.Amounts{10, 10}, model.ScoreAmounts{math.MaxInt64, 0}, model.ScoreAmounts{math.MaxInt64, 0}, (0 + 100) / 2},
 	} {
 		n := &model.Node{Allocatable: c.allocatable, ScoreRequested: c.taken}
-		if got := leastAllocated(&model.Pod{ScoreRequests: c.asks}, nil)(n); got != c.want {
+		if got := leastAllocated(&model.Turn{Pod: &model.Pod{ScoreRequests: c.asks}}).Score(n); got != c.want {
 			t.Errorf("%s: %d, want %d", c.name, got, c.want)
 		}
 	}

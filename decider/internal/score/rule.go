@@ -4,7 +4,13 @@
 // The rules, their names, weights and arithmetic are kube-scheduler's.
 package score
 
-import "github.com/berth-scheduler/berth/decider/internal/model"
+import (
+	"cmp"
+	"fmt"
+	"slices"
+
+	"github.com/berth-scheduler/berth/decider/internal/model"
+)
 
 // Max is the highest score of a rule after normalisation; the lowest is 0.
 const Max = 100
@@ -15,19 +21,61 @@ type Rule struct {
 	Name string
 	// Weight is what the normalised score is multiplied by in the sum.
 	Weight int64
-	// For compiles the rule for one pod. Nil means that it has no preference.
-	For func(p *model.Pod, s *model.Snapshot) Scorer
-	// Normalize brings the raw scores of all feasible nodes into 0 to Max, in
-	// place. Nil means that they are.
+	// For compiles the rule for one pod's turn: what depends on the pod, and what is
+	// counted over the cluster or the feasible nodes, is done here, once.
+	For func(t *model.Turn) Scorer
+}
+
+// Scorer is a rule compiled for one pod's turn. The zero value has no preference and
+// is left out of the sum.
+type Scorer struct {
+	// Score returns the raw score of a feasible node. Nil means no preference.
+	Score func(n *model.Node) int64
+	// Normalize brings the raw scores of the feasible nodes, in their order, into 0
+	// to Max, in place. Nil means that they are.
 	Normalize func(raw []int64)
 }
 
-// Scorer returns the raw score of a feasible node.
-type Scorer func(n *model.Node) int64
+// Args are the arguments of the rules that take some. The zero value is
+// kube-scheduler's defaults.
+type Args struct{}
 
-// Rules are all rules, sorted by name.
-var Rules = []Rule{
-	{Name: "NodeResourcesFit", Weight: 1, For: leastAllocated},
+// Weight is a rule's name and weight.
+type Weight struct {
+	Name   string
+	Weight int64
+}
+
+// Weights are the rules of kube-scheduler's default profile, sorted by name.
+var Weights = []Weight{
+	{"NodeResourcesFit", 1},
+}
+
+// Rules returns the rules with these names and weights, sorted by name. The error
+// names a rule that there is none of.
+func Rules(weights []Weight, args Args) ([]Rule, error) {
+	var rules []Rule
+	for _, w := range weights {
+		rule := Rule{Name: w.Name, Weight: w.Weight}
+		switch w.Name {
+		case "NodeResourcesFit":
+			rule.For = leastAllocated
+		default:
+			return nil, fmt.Errorf("%q is not a score", w.Name)
+		}
+		rules = append(rules, rule)
+	}
+	slices.SortFunc(rules, func(a, b Rule) int { return cmp.Compare(a.Name, b.Name) })
+	return rules, nil
+}
+
+// Default are the rules of kube-scheduler's default profile.
+func Default() []Rule {
+	rules, err := Rules(Weights, Args{})
+	if err != nil {
+		panic(err)
+	}
+	return rules
 }
 
 // Column is what one rule says of the feasible nodes.
@@ -42,18 +90,18 @@ type Column struct {
 func Columns(rules []Rule, t *model.Turn) []Column {
 	var columns []Column
 	for _, rule := range rules {
-		scorer := rule.For(t.Pod, t.Snapshot)
-		if scorer == nil {
+		scorer := rule.For(t)
+		if scorer.Score == nil {
 			continue
 		}
 		raw := make([]int64, len(t.Feasible))
 		for i, n := range t.Feasible {
-			raw[i] = scorer(n)
+			raw[i] = scorer.Score(n)
 		}
 		normalized := raw
-		if rule.Normalize != nil {
+		if scorer.Normalize != nil {
 			normalized = append([]int64(nil), raw...)
-			rule.Normalize(normalized)
+			scorer.Normalize(normalized)
 		}
 		columns = append(columns, Column{Rule: rule, Raw: raw, Normalized: normalized})
 	}

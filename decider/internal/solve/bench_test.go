@@ -31,7 +31,7 @@ func BenchmarkDecide(b *testing.B) {
 					}
 					state.Nodes = append(state.Nodes, n)
 				}
-				snapshot, err := model.NewSnapshot(state, filter.Constraints(filter.Rules))
+				snapshot, err := model.NewSnapshot(state, filter.Constraints(filter.Default()))
 				if err != nil {
 					b.Fatal(err)
 				}

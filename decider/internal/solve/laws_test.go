@@ -289,7 +289,7 @@ func TestTies(t *testing.T) {
 func TestNothingSurvives(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		state, records := drawCluster(t), drawPods(t)
-		snapshot, err := model.NewSnapshot(state, filter.Constraints(filter.Rules))
+		snapshot, err := model.NewSnapshot(state, filter.Constraints(filter.Default()))
 		if err != nil {
 			t.Fatal(err)
 		}

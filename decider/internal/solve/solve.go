@@ -26,7 +26,16 @@ type Ranker interface {
 
 // Solver decides by rules and by liking. It holds no state.
 type Solver struct {
-	Rules  []filter.Rule
+	// Profile returns how the pods of a scheduler name are decided. It is not nil
+	// for the pods of a request.
+	Profile func(schedulerName string) *Profile
+}
+
+// Profile is how the pods of one scheduler name are decided.
+type Profile struct {
+	// Rules say which nodes can take a pod.
+	Rules []filter.Rule
+	// Ranker says which of those it gets.
 	Ranker Ranker
 }
 
@@ -78,12 +87,13 @@ func (s *Solver) Decide(r *Request) []*berthv1.Decision {
 // decide decides on one pod. The node is nil if none will do.
 func (s *Solver) decide(r *Request, index int, p *model.Pod) (*berthv1.Decision, *model.Node) {
 	decision := &berthv1.Decision{PodUid: p.UID}
-	rules := filter.Compile(s.Rules, p, r.Snapshot)
+	profile := s.Profile(p.Record.GetSchedulerName())
+	rules := filter.Compile(profile.Rules, p, r.Snapshot)
 	turn := &model.Turn{
 		Seed: r.Seed, Index: index, Pod: p, Snapshot: r.Snapshot,
 		Feasible: r.feasible[:0],
 	}
-	for _, n := range r.Snapshot.Nodes {
+	for _, n := range nodes(r.Snapshot, p, rules) {
 		if rule, _ := rules.Reject(n); rule == "" {
 			turn.Feasible = append(turn.Feasible, n)
 		}
@@ -91,10 +101,10 @@ func (s *Solver) decide(r *Request, index int, p *model.Pod) (*berthv1.Decision,
 	r.feasible = turn.Feasible
 	var scores []int64
 	if len(turn.Feasible) > 0 {
-		scores = s.Ranker.Rank(turn)
+		scores = profile.Ranker.Rank(turn)
 	}
 	if r.Explain {
-		decision.Explanation = s.explain(turn, rules, scores)
+		decision.Explanation = explain(turn, profile, rules, scores)
 	}
 	if len(turn.Feasible) == 0 {
 		decision.Outcome = berthv1.Outcome_OUTCOME_REJECTED
@@ -113,12 +123,24 @@ func (s *Solver) decide(r *Request, index int, p *model.Pod) (*berthv1.Decision,
 	return decision, turn.Feasible[best[0]]
 }
 
-// explain says of every node what became of it.
-func (s *Solver) explain(turn *model.Turn, rules *filter.Filter, scores []int64) *berthv1.Explanation {
+// nodes returns the nodes to choose from: the one that is set aside for p, if it can
+// take p, else all.
+func nodes(s *model.Snapshot, p *model.Pod, rules *filter.Filter) []*model.Node {
+	if n := s.Node(p.NominatedNode); n != nil {
+		if rule, _ := rules.Reject(n); rule == "" {
+			return s.Nodes[n.Index : n.Index+1]
+		}
+	}
+	return s.Nodes
+}
+
+// explain says of every node what became of it. A node that could take the pod and
+// was passed over for the one set aside for it has neither a rule nor scores.
+func explain(turn *model.Turn, profile *Profile, rules *filter.Filter, scores []int64) *berthv1.Explanation {
 	explanation := &berthv1.Explanation{}
 	var parts [][]*berthv1.Score
 	if len(turn.Feasible) > 0 {
-		parts = s.Ranker.Explain(turn)
+		parts = profile.Ranker.Explain(turn)
 	}
 	feasible := 0 // the next of turn.Feasible
 	for _, n := range turn.Snapshot.Nodes {
@@ -132,7 +154,7 @@ func (s *Solver) explain(turn *model.Turn, rules *filter.Filter, scores []int64)
 		} else {
 			rule, reasons := rules.Reject(n)
 			node.Rule = rule
-			node.EvictionCouldHelp = true
+			node.EvictionCouldHelp = rule != ""
 			for _, reason := range reasons {
 				node.Reasons = append(node.Reasons, reason.Text)
 				node.EvictionCouldHelp = node.EvictionCouldHelp && reason.EvictionCouldHelp

@@ -19,12 +19,12 @@ import (
 type leastAllocated struct{}
 
 func (leastAllocated) Rank(t *model.Turn) []int64 {
-	return score.Total(score.Columns(score.Rules, t), len(t.Feasible))
+	return score.Total(score.Columns(score.Default(), t), len(t.Feasible))
 }
 
 func (leastAllocated) Explain(t *model.Turn) [][]*berthv1.Score {
 	parts := make([][]*berthv1.Score, len(t.Feasible))
-	for _, c := range score.Columns(score.Rules, t) {
+	for _, c := range score.Columns(score.Default(), t) {
 		for i := range parts {
 			parts[i] = append(parts[i], &berthv1.Score{Rule: c.Rule.Name, Raw: c.Raw[i], Normalized: c.Normalized[i], Weight: c.Rule.Weight})
 		}
@@ -32,7 +32,13 @@ func (leastAllocated) Explain(t *model.Turn) [][]*berthv1.Score {
 	return parts
 }
 
-var solver = solve.Solver{Rules: filter.Rules, Ranker: leastAllocated{}}
+var solver = newSolver(leastAllocated{})
+
+// newSolver returns a solver with the default rules and this liking.
+func newSolver(ranker solve.Ranker) solve.Solver {
+	profile := &solve.Profile{Rules: filter.Default(), Ranker: ranker}
+	return solve.Solver{Profile: func(string) *solve.Profile { return profile }}
+}
 
 // fataler is what testing.T, testing.B and rapid.T share.
 type fataler interface {
@@ -43,7 +49,7 @@ type fataler interface {
 // decide decides on records; every one of them must be valid.
 func decide(t fataler, state *berthv1.Snapshot, records []*berthv1.Pod, change func(*solve.Request)) []*berthv1.Decision {
 	t.Helper()
-	snapshot, err := model.NewSnapshot(state, filter.Constraints(filter.Rules))
+	snapshot, err := model.NewSnapshot(state, filter.Constraints(filter.Default()))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,0 +1,69 @@
+package model
+
+import berthv1 "github.com/berth-scheduler/berth/proto/berth/v1"
+
+// PlacedPod is a pod that holds room on a node, or for which room is set aside.
+type PlacedPod struct {
+	UID, Namespace, Name string
+	// Labels are metadata.labels.
+	Labels map[string]string
+	// Priority is compared with that of pods that want its room.
+	Priority int32
+	// Terminating is set if the pod is leaving.
+	Terminating bool
+	// Preempted is set if it is leaving because it was evicted for another pod.
+	Preempted bool
+	// Start is when it started, in nanoseconds since 1970; 0 if it has not.
+	Start int64
+	// Requests is what it takes; ScoreRequests is what it takes as scores count
+	// it.
+	Requests      []Amount
+	ScoreRequests ScoreAmounts
+	// Ports are those that it holds.
+	Ports []Port
+	// Affinity is what it wants of the pods near it.
+	Affinity PodAffinity
+}
+
+// newPlacedPod decodes a placed pod. The error's path is relative to it.
+func newPlacedPod(record *berthv1.PlacedPod, r *resources) (*PlacedPod, *FieldError) {
+	q := &PlacedPod{
+		UID:         record.GetUid(),
+		Namespace:   record.GetNamespace(),
+		Name:        record.GetName(),
+		Labels:      record.GetLabels(),
+		Priority:    record.GetPriority(),
+		Terminating: record.GetTerminating(),
+		Preempted:   record.GetPreempted(),
+		Start:       record.GetStartTimeNanos(),
+	}
+	var err *FieldError
+	if q.Requests, err = r.requests("requests", record.GetRequests()); err != nil {
+		return nil, err
+	}
+	if q.ScoreRequests, err = newScoreAmounts(record.GetScoreRequests()); err != nil {
+		return nil, err
+	}
+	if q.Ports, err = newPorts(record.GetHostPorts()); err != nil {
+		return nil, err
+	}
+	if q.Affinity, err = newPodAffinity(record.GetPodAffinity(), record.GetPodAntiAffinity(), q.Namespace); err != nil {
+		return nil, err
+	}
+	return q, nil
+}
+
+// placed returns p as a pod that holds room.
+func (p *Pod) placed() *PlacedPod {
+	return &PlacedPod{
+		UID:           p.UID,
+		Namespace:     p.Namespace,
+		Name:          p.Record.GetName(),
+		Labels:        p.Labels,
+		Priority:      p.Priority,
+		Requests:      p.Requests,
+		ScoreRequests: p.ScoreRequests,
+		Ports:         p.Ports,
+		Affinity:      p.Affinity,
+	}
+}
