@@ -9,7 +9,8 @@ import (
 	berthv1 "github.com/berth-scheduler/berth/proto/berth/v1"
 )
 
-// FormatCluster prints nodes and placed pods as ParseCluster reads them.
+// FormatCluster prints nodes, placed pods, namespaces and budgets as ParseCluster
+// reads them.
 func FormatCluster(s *berthv1.Snapshot) string {
 	var out strings.Builder
 	for _, n := range s.GetNodes() {
@@ -17,6 +18,12 @@ func FormatCluster(s *berthv1.Snapshot) string {
 	}
 	for _, p := range s.GetPlacedPods() {
 		out.WriteString(FormatPlacedPod(p) + "\n")
+	}
+	for _, ns := range s.GetNamespaces() {
+		out.WriteString(formatNamespace(ns) + "\n")
+	}
+	for _, b := range s.GetDisruptionBudgets() {
+		out.WriteString(formatBudget(b) + "\n")
 	}
 	return out.String()
 }
@@ -41,8 +48,37 @@ func FormatNode(n *berthv1.Node) string {
 	for _, c := range n.GetConditions() {
 		l.word("condition", c.GetType()+":"+statuses.format(c.GetStatus()))
 	}
-	for _, name := range n.GetConstraints() {
-		l.word("constraint", name)
+	for _, name := range slices.Sorted(maps.Keys(n.GetImages())) {
+		l.word("image:"+name, formatQuantity("image", n.GetImages()[name]))
+	}
+	l.list("feature", n.GetDeclaredFeatures())
+	for _, name := range slices.Sorted(maps.Keys(n.GetSignals())) {
+		l.word("signal:"+name, formatMilli(n.GetSignals()[name]))
+	}
+	l.list("constraint", n.GetConstraints())
+	return l.String()
+}
+
+func formatNamespace(ns *berthv1.Namespace) string {
+	l := newLine("namespace " + ns.GetName())
+	l.labels(ns.GetLabels())
+	return l.String()
+}
+
+func formatBudget(b *berthv1.DisruptionBudget) string {
+	name := b.GetName()
+	if b.GetNamespace() != "" || strings.Contains(name, "/") {
+		name = b.GetNamespace() + "/" + name
+	}
+	l := newLine("budget " + name)
+	if b.GetSelector() != nil {
+		l.word("selector", formatLabelSelector(b.GetSelector()))
+	}
+	if b.GetDisruptionsAllowed() != 0 {
+		l.word("allowed", fmt.Sprint(b.GetDisruptionsAllowed()))
+	}
+	if len(b.GetDisruptedPods()) > 0 {
+		l.word("disrupted", strings.Join(b.GetDisruptedPods(), ","))
 	}
 	return l.String()
 }
@@ -54,11 +90,14 @@ func FormatPlacedPod(p *berthv1.PlacedPod) string {
 	l.pod(p)
 	l.labels(p.GetLabels())
 	l.requests(p.GetRequests(), p.GetScoreRequests())
+	l.podAffinities(p.GetPodAffinity(), p.GetPodAntiAffinity())
 	l.flag("terminating", p.GetTerminating())
+	l.flag("preempted", p.GetPreempted())
 	l.flag("nominated", p.GetNominated())
 	if p.GetStartTimeNanos() != 0 {
 		l.word("start", fmt.Sprint(p.GetStartTimeNanos()))
 	}
+	l.list("constraint", p.GetConstraints())
 	return l.String()
 }
 
@@ -82,6 +121,13 @@ func FormatPod(p *berthv1.Pod) string {
 	for _, preferred := range p.GetNodeAffinity().GetPreferred() {
 		l.word("prefer", fmt.Sprintf("%d:%s", preferred.GetWeight(), formatTerm(preferred.GetTerm())))
 	}
+	l.podAffinities(p.GetPodAffinity(), p.GetPodAntiAffinity())
+	for _, c := range p.GetTopologySpreadConstraints() {
+		l.word("spread", formatSpread(c))
+	}
+	if p.GetSpreadSelector() != nil {
+		l.word("spread-selector", formatLabelSelector(p.GetSpreadSelector()))
+	}
 	for _, t := range p.GetTolerations() {
 		text := t.GetKey()
 		if t.GetOperator() != berthv1.TolerationOperator_TOLERATION_OPERATOR_EXISTS {
@@ -95,14 +141,17 @@ func FormatPod(p *berthv1.Pod) string {
 	if p.GetPreemptionPolicy() == berthv1.PreemptionPolicy_PREEMPTION_POLICY_NEVER {
 		l.word("preemption", "Never")
 	}
-	for _, name := range p.GetConstraints() {
-		l.word("constraint", name)
-	}
+	l.add("nominated-node", p.GetNominatedNodeName())
+	l.list("image", p.GetImages())
+	l.list("volume-image", p.GetVolumeImages())
+	l.list("feature", p.GetRequiredFeatures())
+	l.list("constraint", p.GetConstraints())
 	return l.String()
 }
 
-// FormatDecision prints a decision: a line, and one for each node if it is
-// explained, indented.
+// FormatDecision prints a decision: a line, and indented what would wake the pod,
+// the preemption, and if it is explained a line for each node. A score is printed
+// as raw->normalized*weight, without the raw one where that is the same.
 func FormatDecision(d *berthv1.Decision) string {
 	var out strings.Builder
 	out.WriteString(d.GetPodUid())
@@ -128,8 +177,18 @@ func FormatDecision(d *berthv1.Decision) string {
 		fmt.Fprintf(&out, " %v", d.GetOutcome())
 	}
 	out.WriteByte('\n')
+	if p := d.GetPreemption(); p != nil {
+		fmt.Fprintf(&out, "  preempt %s: %s\n", p.GetNodeName(), formatVictims(p))
+	}
 	for _, n := range d.GetExplanation().GetNodes() {
 		out.WriteString("  " + formatNodeExplanation(n) + "\n")
+	}
+	for _, p := range d.GetExplanation().GetPreemptions() {
+		text := formatVictims(p)
+		if len(p.GetVictims()) == 0 {
+			text = "no help: " + strings.Join(p.GetReasons(), ", ")
+		}
+		out.WriteString("  eviction on " + p.GetNodeName() + ": " + text + "\n")
 	}
 	return out.String()
 }
@@ -148,11 +207,39 @@ func formatWake(w *berthv1.WakeCondition) string {
 	return strings.Join(words, " ")
 }
 
+// formatVictims prints names, those of pods with a namespace after it.
+func formatVictims(p interface {
+	GetVictims() []*berthv1.Victim
+	GetBudgetViolations() int32
+}) string {
+	var victims []string
+	for _, v := range p.GetVictims() {
+		name := v.GetName()
+		if v.GetNamespace() != "" {
+			name = v.GetNamespace() + "/" + name
+		}
+		victims = append(victims, name)
+	}
+	text := strings.Join(victims, ", ")
+	switch n := p.GetBudgetViolations(); n {
+	case 0:
+	case 1:
+		text += " (1 budget violation)"
+	default:
+		text += fmt.Sprintf(" (%d budget violations)", n)
+	}
+	return text
+}
+
 func formatNodeExplanation(n *berthv1.NodeExplanation) string {
 	if n.GetRule() == "" {
 		text := fmt.Sprintf("%s: %d", n.GetNodeName(), n.GetTotal())
 		for _, s := range n.GetScores() {
-			text += fmt.Sprintf(" %s=%d*%d", s.GetRule(), s.GetNormalized(), s.GetWeight())
+			text += " " + s.GetRule() + "="
+			if s.GetRaw() != s.GetNormalized() {
+				text += fmt.Sprintf("%d->", s.GetRaw())
+			}
+			text += fmt.Sprintf("%d*%d", s.GetNormalized(), s.GetWeight())
 		}
 		return text
 	}
@@ -195,6 +282,27 @@ func (l *line) add(key, value string) {
 func (l *line) flag(word string, set bool) {
 	if set {
 		l.words = append(l.words, word)
+	}
+}
+
+// list adds a word for each value.
+func (l *line) list(key string, values []string) {
+	for _, value := range values {
+		l.word(key, value)
+	}
+}
+
+func (l *line) podAffinities(affinity, anti *berthv1.PodAffinity) {
+	for _, a := range []struct {
+		required, preferred string
+		of                  *berthv1.PodAffinity
+	}{{"pod-affinity", "prefer-pod", affinity}, {"pod-anti-affinity", "prefer-no-pod", anti}} {
+		for _, t := range a.of.GetRequired() {
+			l.word(a.required, formatPodTerm(t))
+		}
+		for _, preferred := range a.of.GetPreferred() {
+			l.word(a.preferred, fmt.Sprintf("%d:%s", preferred.GetWeight(), formatPodTerm(preferred.GetTerm())))
+		}
 	}
 }
 

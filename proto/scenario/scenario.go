@@ -2,14 +2,16 @@
 // and for documentation.
 //
 // A record is a line: its name, then words. Lines that are empty or begin with #
-// mean nothing. In a cluster a line with the word on= is a placed pod, any other
-// a node:
+// mean nothing. In a cluster a line that begins with namespace or budget is one of
+// these, a line with the word on= is a placed pod, any other a node:
 //
 //	a zone=z1 cpu=4 memory=8Gi taint=gpu=yes:NoSchedule
 //	b zone=z2 cpu=4 nvidia.com/gpu=2 unschedulable
 //	web on=a cpu=500m priority=10
+//	namespace prod team=a
+//	budget prod/web selector=app=web allowed=1
 //
-// Words of every record:
+// Words of every node and pod:
 //
 //	cpu=500m memory=1Gi        a resource; one with a / in its name is an extended
 //	                           resource; cpu in cores or with m, others with Ki,
@@ -18,18 +20,40 @@
 //	                           for names that mean something here
 //	uid=x constraint=Name      a node's uid is empty and a pod's is its name
 //	                           unless given
+//	feature=Name               what a node declares, and what a pod that wants a
+//	                           node requires
 //
-// Words of nodes: taint=key[=value]:Effect, unschedulable, condition=Ready:True.
-// A node has room for 110 pods unless it says pods=.
+// Words of nodes: taint=key[=value]:Effect, unschedulable, condition=Ready:True,
+// image:name=size, signal:name=1500m (in its unit or with m). A node has room for
+// 110 pods unless it says pods=.
 //
-// Words of pods: namespace=, priority=, port=[ip:]8080[/UDP], score-cpu= and
+// Words of all pods: namespace=, priority=, port=[ip:]8080[/UDP], score-cpu= and
 // score-memory= (what scores count, if not the request or kube-scheduler's
-// default of 100m and 200Mi). Pods that want a node also have node= (its only
-// node), selector=key=value, toleration=[key[=value]][:Effect] (without =value,
-// any value; an empty one is key=), affinity= (terms separated by |, requirements
-// by &, each key:Operator[:value,value], the key metadata.name is the field),
-// prefer=weight:term, preemption=Never. Placed pods have on=, terminating,
-// nominated and start=.
+// default of 100m and 200Mi), and
+//
+//	pod-affinity=topologyKey:selector       required; of pods of its own namespace
+//	pod-anti-affinity=topologyKey:selector  unless ;namespaces=a,b or
+//	prefer-pod=weight:topologyKey:selector  ;namespace-selector=selector follows
+//	prefer-no-pod=weight:topologyKey:selector
+//
+// A selector of labels is requirements separated by &, each key=value (one of
+// matchLabels) or key:Operator[:value,value] (one of matchExpressions); nothing at
+// all is the empty selector, and ! is one that is absent.
+//
+// Pods that want a node also have node= (its only node), selector=key=value,
+// toleration=[key[=value]][:Effect] (without =value, any value; an empty one is
+// key=), affinity= (terms separated by |, requirements by &, each
+// key:Operator[:value,value], the key metadata.name is the field),
+// prefer=weight:term, preemption=Never, nominated-node=, image=, volume-image=,
+// spread-selector=selector and
+//
+//	spread=topologyKey:maxSkew:DoNotSchedule:selector   or ScheduleAnyway; ;min=2
+//	                           ;affinity=Ignore ;taints=Honor ;keys=a,b may follow
+//
+// Placed pods have on=, terminating, preempted, nominated and start=. Namespaces
+// have labels. Budgets have selector=selector, allowed= and disrupted=name,name;
+// without namespace/ before its name a budget is of the empty namespace, as pods
+// without namespace= are.
 package scenario
 
 import (
@@ -51,11 +75,21 @@ const (
 // default.
 const defaultPods = 110
 
-// ParseCluster parses nodes and placed pods. Errors name the line.
+// ParseCluster parses nodes, placed pods, namespaces and budgets. Errors name the
+// line.
 func ParseCluster(text string) (*berthv1.Snapshot, error) {
 	s := &berthv1.Snapshot{}
 	err := eachLine(text, func(line string) error {
-		if isPlaced(line) {
+		switch keyword := strings.Fields(line)[0]; {
+		case keyword == "namespace":
+			ns, err := parseNamespace(line)
+			s.Namespaces = append(s.Namespaces, ns)
+			return err
+		case keyword == "budget":
+			b, err := parseBudget(line)
+			s.DisruptionBudgets = append(s.DisruptionBudgets, b)
+			return err
+		case isPlaced(line):
 			p, err := ParsePlacedPod(line)
 			s.PlacedPods = append(s.PlacedPods, p)
 			return err
@@ -126,7 +160,23 @@ func ParseNode(line string) (*berthv1.Node, error) {
 			var c *berthv1.NodeCondition
 			c, err = parseCondition(value)
 			n.Conditions = append(n.Conditions, c)
+		case "feature":
+			n.DeclaredFeatures = append(n.DeclaredFeatures, value)
 		default:
+			if image, ok := strings.CutPrefix(key, "image:"); ok {
+				if n.Images == nil {
+					n.Images = map[string]int64{}
+				}
+				n.Images[image], err = parseQuantity("image", value)
+				return true, err
+			}
+			if signal, ok := strings.CutPrefix(key, "signal:"); ok {
+				if n.Signals == nil {
+					n.Signals = map[string]int64{}
+				}
+				n.Signals[signal], err = parseMilli("signal", value)
+				return true, err
+			}
 			return parseShared(key, value, n.Labels, n.Allocatable)
 		}
 		return true, err
@@ -140,6 +190,7 @@ func ParseNode(line string) (*berthv1.Node, error) {
 // ParsePlacedPod parses a pod that holds room on a node.
 func ParsePlacedPod(line string) (*berthv1.PlacedPod, error) {
 	p := &berthv1.PlacedPod{Labels: map[string]string{}, Requests: map[string]int64{}, ScoreRequests: map[string]int64{}}
+	var near podAffinities
 	var err error
 	p.Name, err = parseWords(line, func(key, value string) (known bool, err error) {
 		switch key {
@@ -156,6 +207,11 @@ func ParsePlacedPod(line string) (*berthv1.PlacedPod, error) {
 		case "terminating":
 			p.Terminating = true
 			return true, none(value)
+		case "preempted":
+			p.Preempted = true
+			return true, none(value)
+		case "constraint":
+			p.Constraints = append(p.Constraints, value)
 		case "nominated":
 			p.Nominated = true
 			return true, none(value)
@@ -166,6 +222,9 @@ func ParsePlacedPod(line string) (*berthv1.PlacedPod, error) {
 		case "score-memory":
 			p.ScoreRequests["memory"], err = parseQuantity("memory", value)
 		default:
+			if known, err := near.parse(key, value); known || err != nil {
+				return known, err
+			}
 			return parseShared(key, value, p.Labels, p.Requests)
 		}
 		return true, err
@@ -179,6 +238,7 @@ func ParsePlacedPod(line string) (*berthv1.PlacedPod, error) {
 	if p.Uid == "" {
 		p.Uid = p.Name
 	}
+	p.PodAffinity, p.PodAntiAffinity = near.affinity, near.anti
 	addScoreDefaults(p.ScoreRequests, p.Requests)
 	return p, nil
 }
@@ -187,6 +247,7 @@ func ParsePlacedPod(line string) (*berthv1.PlacedPod, error) {
 func ParsePod(line string) (*berthv1.Pod, error) {
 	p := &berthv1.Pod{Labels: map[string]string{}, Requests: map[string]int64{}, ScoreRequests: map[string]int64{}}
 	affinity := &berthv1.NodeAffinity{}
+	var near podAffinities
 	var err error
 	p.Name, err = parseWords(line, func(key, value string) (known bool, err error) {
 		switch key {
@@ -226,11 +287,28 @@ func ParsePod(line string) (*berthv1.Pod, error) {
 				return true, fmt.Errorf("%q is not Never", value)
 			}
 			p.PreemptionPolicy = berthv1.PreemptionPolicy_PREEMPTION_POLICY_NEVER
+		case "spread":
+			var c *berthv1.TopologySpreadConstraint
+			c, err = parseSpread(value)
+			p.TopologySpreadConstraints = append(p.TopologySpreadConstraints, c)
+		case "spread-selector":
+			p.SpreadSelector, err = parseLabelSelector(value)
+		case "image":
+			p.Images = append(p.Images, value)
+		case "volume-image":
+			p.VolumeImages = append(p.VolumeImages, value)
+		case "feature":
+			p.RequiredFeatures = append(p.RequiredFeatures, value)
+		case "nominated-node":
+			p.NominatedNodeName = value
 		case "score-cpu":
 			p.ScoreRequests["cpu"], err = parseQuantity("cpu", value)
 		case "score-memory":
 			p.ScoreRequests["memory"], err = parseQuantity("memory", value)
 		default:
+			if known, err := near.parse(key, value); known || err != nil {
+				return known, err
+			}
 			return parseShared(key, value, p.Labels, p.Requests)
 		}
 		return true, err
@@ -244,8 +322,48 @@ func ParsePod(line string) (*berthv1.Pod, error) {
 	if p.Uid == "" {
 		p.Uid = p.Name
 	}
+	p.PodAffinity, p.PodAntiAffinity = near.affinity, near.anti
 	addScoreDefaults(p.ScoreRequests, p.Requests)
 	return p, nil
+}
+
+// namespace NAME words
+func parseNamespace(line string) (*berthv1.Namespace, error) {
+	ns := &berthv1.Namespace{Labels: map[string]string{}}
+	var err error
+	ns.Name, err = parseWords(strings.TrimPrefix(line, "namespace"), func(key, value string) (known bool, err error) {
+		return parseLabel(key, value, ns.Labels), nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return ns, nil
+}
+
+// budget [NAMESPACE/]NAME words
+func parseBudget(line string) (*berthv1.DisruptionBudget, error) {
+	b := &berthv1.DisruptionBudget{}
+	name, err := parseWords(strings.TrimPrefix(line, "budget"), func(key, value string) (known bool, err error) {
+		switch key {
+		case "selector":
+			b.Selector, err = parseLabelSelector(value)
+		case "allowed":
+			b.DisruptionsAllowed, err = parseInt32(value)
+		case "disrupted":
+			b.DisruptedPods = strings.Split(value, ",")
+		default:
+			return false, nil
+		}
+		return true, err
+	})
+	if err != nil {
+		return nil, err
+	}
+	b.Name = name
+	if namespace, rest, ok := strings.Cut(name, "/"); ok {
+		b.Namespace, b.Name = namespace, rest
+	}
+	return b, nil
 }
 
 // addScoreDefaults fills in what scores count where the line does not say it.
@@ -297,17 +415,21 @@ var resourceNames = map[string]bool{"cpu": true, "memory": true, "ephemeral-stor
 
 // parseShared parses a resource or a label.
 func parseShared(key, value string, labels map[string]string, resources map[string]int64) (known bool, err error) {
-	if label, ok := strings.CutPrefix(key, "label:"); ok {
-		labels[label] = value
-		return label != "", nil
-	}
-	if resourceNames[key] || strings.Contains(key, "/") {
+	if resourceNames[key] || strings.Contains(key, "/") && !strings.HasPrefix(key, "label:") {
 		resources[key], err = parseQuantity(key, value)
 		return true, err
 	}
+	return parseLabel(key, value, labels), nil
+}
+
+func parseLabel(key, value string, labels map[string]string) (known bool) {
+	if label, ok := strings.CutPrefix(key, "label:"); ok {
+		labels[label] = value
+		return label != ""
+	}
 	if key == "" || value == "" {
-		return false, nil
+		return false
 	}
 	labels[key] = value
-	return true, nil
+	return true
 }

@@ -17,32 +17,37 @@ var suffixes = []struct {
 }{{"Ti", 1 << 40}, {"Gi", 1 << 30}, {"Mi", 1 << 20}, {"Ki", 1 << 10}}
 
 func parseQuantity(resource, text string) (int64, error) {
-	digits, scale := text, int64(1)
 	if resource == "cpu" {
-		if cut, ok := strings.CutSuffix(text, "m"); ok {
-			digits = cut
-		} else {
-			scale = 1000
-		}
+		return parseMilli(resource, text)
 	}
 	for _, s := range suffixes {
-		if cut, ok := strings.CutSuffix(text, s.text); ok && resource != "cpu" {
-			digits, scale = cut, s.value
+		if cut, ok := strings.CutSuffix(text, s.text); ok {
+			return parseScaled(resource, text, cut, s.value)
 		}
 	}
+	return parseScaled(resource, text, text, 1)
+}
+
+// parseMilli parses an amount in its unit, or in thousandths with m, into
+// thousandths.
+func parseMilli(what, text string) (int64, error) {
+	if cut, ok := strings.CutSuffix(text, "m"); ok {
+		return parseScaled(what, text, cut, 1)
+	}
+	return parseScaled(what, text, text, 1000)
+}
+
+func parseScaled(what, text, digits string, scale int64) (int64, error) {
 	n, err := strconv.ParseInt(digits, 10, 64)
 	if err != nil || n > math.MaxInt64/scale || n < math.MinInt64/scale {
-		return 0, fmt.Errorf("%q is not an amount of %s", text, resource)
+		return 0, fmt.Errorf("%q is not an amount of %s", text, what)
 	}
 	return n * scale, nil
 }
 
 func formatQuantity(resource string, n int64) string {
 	if resource == "cpu" {
-		if n%1000 == 0 {
-			return strconv.FormatInt(n/1000, 10)
-		}
-		return strconv.FormatInt(n, 10) + "m"
+		return formatMilli(n)
 	}
 	for _, s := range suffixes {
 		if n != 0 && n%s.value == 0 {
@@ -50,6 +55,13 @@ func formatQuantity(resource string, n int64) string {
 		}
 	}
 	return strconv.FormatInt(n, 10)
+}
+
+func formatMilli(n int64) string {
+	if n%1000 == 0 {
+		return strconv.FormatInt(n/1000, 10)
+	}
+	return strconv.FormatInt(n, 10) + "m"
 }
 
 func parseInt32(text string) (int32, error) {
