@@ -40,7 +40,7 @@ type Ledger struct {
 // pods are on it.
 type node struct {
 	object *corev1.Node
-	record *berthv1.Node
+	record *berthv1.Node // with its signals
 	usage  guard.Usage
 	pods   int
 	// changed is the version of the last change by others that a decision for this
@@ -128,6 +128,9 @@ func (l *Ledger) SetNode(object *corev1.Node) bool {
 	if old == nil {
 		l.existing++
 	}
+	if old.GetUid() == record.GetUid() {
+		record.Signals = old.GetSignals()
+	}
 	n.object, n.record = object, record
 	if old != nil && proto.Equal(old, record) {
 		return false
@@ -135,6 +138,20 @@ func (l *Ledger) SetNode(object *corev1.Node) bool {
 	l.version++
 	n.changed, l.room = l.version, l.version
 	return true
+}
+
+// SetSignals records a node's signals, in thousandths by name; of a node that does
+// not exist it knows none. Signals are for scores alone: no pod fits because of
+// them, and no decision is wrong because they have changed since. The map is
+// shared and not changed.
+func (l *Ledger) SetSignals(name string, signals map[string]int64) {
+	n := l.nodes[name]
+	if n == nil || n.object == nil || maps.Equal(n.record.GetSignals(), signals) {
+		return
+	}
+	n.record = encode.Node(n.object) // records that deciders may have been sent stay as they are
+	n.record.Signals = signals
+	l.version++
 }
 
 // RemoveNode records that a node is gone. Pods on it stay until they go

@@ -54,6 +54,9 @@ func TestVersions(t *testing.T) {
 		{"another node", func(l *Ledger) { l.SetNode(newNode("c", "c1", "4")) }, true, true, false, false},
 		{"a node that went", func(l *Ledger) { l.RemoveNode("a") }, true, false, true, false},
 		{"a node that never was", func(l *Ledger) { l.RemoveNode("z") }, false, false, false, false},
+		{"signals", func(l *Ledger) { l.SetSignals("a", map[string]int64{"load": 2}) }, true, false, false, false},
+		{"signals as they were", func(l *Ledger) { l.SetSignals("a", map[string]int64{"load": 1}) }, false, false, false, false},
+		{"signals of a node that never was", func(l *Ledger) { l.SetSignals("z", map[string]int64{"load": 2}) }, false, false, false, false},
 		{"a promise", func(l *Ledger) { l.Assume(newPod("new", "", "1"), "a") }, true, false, false, false},
 		{"its echo", func(l *Ledger) { l.Place(newPod("ours", "a", "1")) }, true, false, false, false},
 		{"its echo, terminating", func(l *Ledger) { l.Place(terminating(newPod("ours", "a", "1"))) }, true, false, false, false},
@@ -75,6 +78,7 @@ func TestVersions(t *testing.T) {
 			l := New("e")
 			l.SetNode(newNode("a", "a1", "4"))
 			l.SetNode(newNode("b", "b1", "4"))
+			l.SetSignals("a", map[string]int64{"load": 1})
 			l.Place(newPod("old", "a", "1"))
 			l.Assume(newPod("ours", "", "1"), "a")
 			before := l.Version()
@@ -110,6 +114,37 @@ func TestNodeOutlivedByItsPods(t *testing.T) {
 	l.Remove("p")
 	if len(l.nodes) != 0 {
 		t.Errorf("%d nodes are remembered", len(l.nodes))
+	}
+}
+
+// A node keeps its signals through every change but that into another node.
+func TestSignalsBelongToTheNode(t *testing.T) {
+	l := New("e")
+	signals := func() map[string]int64 { return l.Snapshot().GetNodes()[0].GetSignals() }
+	load := map[string]int64{"load": 1}
+	l.SetNode(newNode("a", "a1", "4"))
+	l.SetSignals("a", load)
+	sent := l.Snapshot().GetNodes()[0]
+	l.SetNode(newNode("a", "a1", "8"))
+	if !maps.Equal(signals(), load) {
+		t.Errorf("after a change: %v", signals())
+	}
+	l.SetSignals("a", nil)
+	if signals() != nil || !maps.Equal(sent.GetSignals(), load) {
+		t.Errorf("withdrawn, they are %v; what was sent became %v", signals(), sent.GetSignals())
+	}
+	l.SetSignals("a", load)
+	l.SetNode(newNode("a", "a2", "8"))
+	if signals() != nil {
+		t.Errorf("created again: %v", signals())
+	}
+	l.SetSignals("a", load)
+	l.Place(newPod("p", "a", "1")) // remembers the name
+	l.RemoveNode("a")
+	l.SetSignals("a", load)
+	l.SetNode(newNode("a", "a2", "8"))
+	if signals() != nil {
+		t.Errorf("gone and back: %v", signals())
 	}
 }
 

@@ -191,6 +191,8 @@ func (d *Driver) Step(now time.Time, ev Event) {
 		}
 	case NodeGone:
 		d.ledger.RemoveNode(ev.Node.Name)
+	case SignalsChanged:
+		d.ledger.SetSignals(ev.Node, ev.Signals)
 	case NamespaceChanged:
 		d.ledger.SetNamespace(ev.Namespace)
 	case NamespaceGone:

@@ -3,6 +3,7 @@ package driver
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -28,6 +29,7 @@ import (
 //
 //	node NAME [cpu=N] [pods=N] [uid=U] [cordoned]
 //	node-gone NAME
+//	signals NODE [NAME=MILLI]…
 //	pod NAME [cpu=N] [priority=N] [on=NODE] [uid=U] [label=V] [gated] [deleting] [repels]
 //	pod-gone NAME [uid=U]
 //	decided #BATCH POD->NODE[/UID] | POD:OUTCOME[:TEXT] …
@@ -104,6 +106,16 @@ func (s *story) parse(line string) (Event, error) {
 		return NodeChanged{n}, nil
 	case "node-gone":
 		return NodeGone{&corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: rest[0]}}}, nil
+	case "signals":
+		signals := map[string]int64{}
+		for name, milli := range args {
+			var n int64
+			if _, err := fmt.Sscan(milli, &n); err != nil {
+				return nil, err
+			}
+			signals[name] = n
+		}
+		return SignalsChanged{rest[0], signals}, nil
 	case "pod":
 		p := newPod(rest[0], or(args["uid"], rest[0]+"-uid"), or(args["cpu"], "1"))
 		p.Spec.NodeName = args["on"]
@@ -209,6 +221,9 @@ func (s *story) print() string {
 		fmt.Fprintf(&out, " version=%d nodes=[", snapshot.GetVersion())
 		for i, n := range snapshot.GetNodes() {
 			fmt.Fprintf(&out, "%s%s", sep(i), n.GetName())
+			for _, signal := range slices.Sorted(maps.Keys(n.GetSignals())) {
+				fmt.Fprintf(&out, ",%s=%d", signal, n.GetSignals()[signal])
+			}
 		}
 		fmt.Fprintf(&out, "] placed=[")
 		for i, p := range snapshot.GetPlacedPods() {

@@ -23,6 +23,13 @@ type (
 	NodeChanged struct{ Node *corev1.Node }
 	// NodeGone says that a node does not exist any more.
 	NodeGone struct{ Node *corev1.Node }
+	// SignalsChanged says that a node's signals are now as given, in thousandths by
+	// name. It wakes no pod and outdates no decision: signals are for scores alone. Of a
+	// node that was not announced it says nothing.
+	SignalsChanged struct {
+		Node    string
+		Signals map[string]int64
+	}
 	// NamespaceChanged says that a namespace was added or is now as given.
 	NamespaceChanged struct{ Namespace *corev1.Namespace }
 	// NamespaceGone says that a namespace does not exist any more.
@@ -64,6 +71,7 @@ func (PodChanged) event()       {}
 func (PodGone) event()          {}
 func (NodeChanged) event()      {}
 func (NodeGone) event()         {}
+func (SignalsChanged) event()   {}
 func (NamespaceChanged) event() {}
 func (NamespaceGone) event()    {}
 func (DecidersChanged) event()  {}
