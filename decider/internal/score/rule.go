@@ -36,10 +36,6 @@ type Scorer struct {
 	Normalize func(raw []int64)
 }
 
-// Args are the arguments of the rules that take some. The zero value is
-// kube-scheduler's defaults.
-type Args struct{}
-
 // Weight is a rule's name and weight.
 type Weight struct {
 	Name   string
@@ -52,10 +48,16 @@ var Weights = []Weight{
 }
 
 // Rules returns the rules with these names and weights, sorted by name. The error
-// names a rule that there is none of.
+// names a rule that there is none of, or what is wrong with a weight or an argument.
 func Rules(weights []Weight, args Args) ([]Rule, error) {
+	if err := args.check(); err != nil {
+		return nil, err
+	}
 	var rules []Rule
 	for _, w := range weights {
+		if err := checkWeight(w); err != nil {
+			return nil, err
+		}
 		rule := Rule{Name: w.Name, Weight: w.Weight}
 		switch w.Name {
 		case "NodeResourcesFit":
@@ -71,7 +73,7 @@ func Rules(weights []Weight, args Args) ([]Rule, error) {
 
 // Default are the rules of kube-scheduler's default profile.
 func Default() []Rule {
-	rules, err := Rules(Weights, Args{})
+	rules, err := Rules(Weights, DefaultArgs())
 	if err != nil {
 		panic(err)
 	}
