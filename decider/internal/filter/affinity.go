@@ -7,29 +7,26 @@ import (
 	berthv1 "github.com/berth-scheduler/berth/proto/berth/v1"
 )
 
-// affinity rejects nodes that the pod's nodeSelector or required node affinity
+// affinity rejects nodes that the affinity added to every pod of the profile does
+// not match, and those that the pod's own nodeSelector or required node affinity
 // does not match.
-func affinity(p *model.Pod, _ *model.Snapshot) Check {
-	if len(p.Selector) == 0 && p.NodeAffinity == nil {
-		return Check{}
-	}
-	selector := model.Term{Labels: p.Selector}
-	reason := Reason{Text: "node(s) didn't match Pod's node affinity/selector"}
-	return Check{Reject: func(n *model.Node, reasons []Reason) []Reason {
-		if !selector.Matches(n) || p.NodeAffinity != nil && !matchesAny(p.NodeAffinity, n) {
-			return append(reasons, reason)
+func affinity(added []model.Term) func(*model.Pod, *model.Snapshot) Check {
+	enforced := Reason{Text: "node(s) didn't match scheduler-enforced node affinity"}
+	own := Reason{Text: "node(s) didn't match Pod's node affinity/selector"}
+	return func(p *model.Pod, _ *model.Snapshot) Check {
+		if added == nil && len(p.Selector) == 0 && p.NodeAffinity == nil {
+			return Check{}
 		}
-		return reasons
-	}}
-}
-
-func matchesAny(terms []model.Term, n *model.Node) bool {
-	for i := range terms {
-		if terms[i].Matches(n) {
-			return true
-		}
+		return Check{Reject: func(n *model.Node, reasons []Reason) []Reason {
+			switch {
+			case added != nil && !model.MatchesAny(added, n):
+				return append(reasons, enforced)
+			case !p.Wants(n):
+				return append(reasons, own)
+			}
+			return reasons
+		}}
 	}
-	return false
 }
 
 // namedByAffinity rejects the nodes that no alternative names, if every

@@ -6,6 +6,7 @@ package filter
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -32,6 +33,9 @@ type Check struct {
 	// n (by is 1) or removed from it (by is -1). Reject reads what is on the node
 	// itself from the node. Nil means that nothing else was counted.
 	Moved func(q *model.PlacedPod, n *model.Node, by int64)
+	// Free returns what must be free on a node, in the units of Node.allocatable,
+	// for Reject to accept it. Nil means nothing in particular.
+	Free func() map[string]int64
 }
 
 // Predicate appends to reasons why n cannot take the pod, in a defined order.
@@ -68,7 +72,14 @@ type Args struct {
 // Names are the rules of kube-scheduler's default profile, in its order.
 var Names = []string{
 	"NodeUnschedulable", "NodeName", "TaintToleration", "NodeAffinity", "NodePorts", "NodeResourcesFit",
+	PodTopologySpread, InterPodAffinity, "NodeDeclaredFeatures",
 }
+
+// The rules for which pods on other nodes matter, too.
+const (
+	PodTopologySpread = "PodTopologySpread"
+	InterPodAffinity  = "InterPodAffinity"
+)
 
 // Constraints of the rules, by name.
 var constraints = map[string][]string{
@@ -83,6 +94,13 @@ var constraints = map[string][]string{
 	},
 	"NodePorts":        {berthv1.ConstraintNodePorts},
 	"NodeResourcesFit": {berthv1.ConstraintNodeResourcesFit},
+	PodTopologySpread:  {berthv1.ConstraintPodTopologySpread},
+	InterPodAffinity: {
+		berthv1.ConstraintPodAffinity,
+		berthv1.ConstraintPodAntiAffinity,
+		berthv1.ConstraintExistingAntiAffinity,
+	},
+	"NodeDeclaredFeatures": {berthv1.ConstraintNodeDeclaredFeatures},
 }
 
 // Rules returns the rules with these names, in this order: the first that rejects a
@@ -104,11 +122,17 @@ func Rules(names []string, args Args) ([]Rule, error) {
 		case "TaintToleration":
 			rule.For = taints
 		case "NodeAffinity":
-			rule.For = affinity
+			rule.For = affinity(args.AddedAffinity)
 		case "NodePorts":
 			rule.For = ports
 		case "NodeResourcesFit":
-			rule.For = resources
+			rule.For = resources(args.IgnoredResources, args.IgnoredResourceGroups)
+		case PodTopologySpread:
+			rule.For = topologySpread(args.DefaultSpread)
+		case InterPodAffinity:
+			rule.For = podAffinity
+		case "NodeDeclaredFeatures":
+			rule.For = declaredFeatures
 		default:
 			return nil, fmt.Errorf("%q is not a filter; there are %s", name, strings.Join(Names, ", "))
 		}
@@ -199,6 +223,18 @@ func (f *Filter) reject(n *model.Node) (rule string, reasons []Reason) {
 		}
 	}
 	return "", nil
+}
+
+// Free returns what must be free on a node for the pod to fit, in the units of
+// Node.allocatable; empty means nothing in particular.
+func (f *Filter) Free() map[string]int64 {
+	free := map[string]int64{}
+	for i := range f.checks {
+		if f.checks[i].Free != nil {
+			maps.Copy(free, f.checks[i].Free())
+		}
+	}
+	return free
 }
 
 // Add puts q on n.

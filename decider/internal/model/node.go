@@ -55,6 +55,9 @@ type Node struct {
 	Problem string
 	// ProblemOfPod is set if the Problem is one of a pod on the node.
 	ProblemOfPod bool
+
+	// snapshot is the one that the node is in, or nil.
+	snapshot *Snapshot
 }
 
 // Taint keeps pods off a node unless they tolerate it.
@@ -132,6 +135,9 @@ func (n *Node) Remove(q *PlacedPod) {
 	// be subtracted from them.
 	clear(n.Requested)
 	clear(n.ScoreRequested[:])
+	if n.snapshot != nil {
+		n.snapshot.Affine -= len(n.Affine)
+	}
 	n.Ports, n.Affine = n.Ports[:0], n.Affine[:0]
 	for _, other := range n.Pods {
 		n.count(other)
@@ -147,5 +153,8 @@ func (n *Node) count(q *PlacedPod) {
 	n.Ports = append(n.Ports, q.Ports...)
 	if q.Affinity.Any() {
 		n.Affine = append(n.Affine, q)
+		if n.snapshot != nil {
+			n.snapshot.Affine++
+		}
 	}
 }

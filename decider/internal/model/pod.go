@@ -88,6 +88,12 @@ func (p *Pod) Tolerates(t Taint) bool {
 	return false
 }
 
+// Wants says whether n matches the pod's nodeSelector and required node affinity.
+func (p *Pod) Wants(n *Node) bool {
+	selector := Term{Labels: p.Selector}
+	return selector.Matches(n) && (p.NodeAffinity == nil || MatchesAny(p.NodeAffinity, n))
+}
+
 // NewPod decodes a pod to be decided on s. The error's path is relative to the
 // pod.
 func (s *Snapshot) NewPod(record *berthv1.Pod) (*Pod, *FieldError) {

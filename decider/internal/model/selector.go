@@ -80,6 +80,16 @@ func (t *Term) Matches(n *Node) bool {
 	return true
 }
 
+// MatchesAny says whether one of the alternatives matches n.
+func MatchesAny(terms []Term, n *Node) bool {
+	for i := range terms {
+		if terms[i].Matches(n) {
+			return true
+		}
+	}
+	return false
+}
+
 // selectorRequirements turns a nodeSelector into requirements, sorted by key.
 func selectorRequirements(selector map[string]string) []Requirement {
 	var requirements []Requirement

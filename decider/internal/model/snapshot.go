@@ -17,6 +17,9 @@ type Snapshot struct {
 	Namespaces map[string]map[string]string
 	// Budgets are the disruption budgets, by namespace and name.
 	Budgets []*Budget
+	// Affine is how many of the pods that hold room have affinity or anti-affinity
+	// to pods. With none, no node need be asked.
+	Affine int
 
 	resources *resources
 	// byName finds nodes.
@@ -39,7 +42,7 @@ func NewSnapshot(record *berthv1.Snapshot, understood map[string]bool) (*Snapsho
 	sums := make(Amounts, 2*int(others)*len(nodes))
 	for i, r := range record.GetNodes() {
 		n := &nodes[i]
-		n.Record, n.Name = r, r.GetName()
+		n.Record, n.Name, n.snapshot = r, r.GetName(), s
 		n.Allocatable, n.Requested, sums = sums[:others:others], sums[others:2*others:2*others], sums[2*others:]
 		switch {
 		case n.Name == "":
@@ -146,6 +149,20 @@ func (s *Snapshot) addPlacedTo(n *Node, r *berthv1.PlacedPod) *FieldError {
 	}
 	n.Add(q)
 	return nil
+}
+
+// Selects says whether a term of a pod that wants a node selects a pod with these
+// labels in the namespace of this name.
+//
+// A namespace selector that also matches a namespace without labels, such as one
+// of NotIn or DoesNotExist alone, selects every namespace: kube-scheduler since
+// 1.34 adds the names of the namespaces that match, and then, meaning to have
+// replaced the selector (mergeAffinityTermNamespacesIfNotEmpty changes a copy),
+// still asks it without labels. Terms of placed pods are free of this: see
+// PodTerm.Selects.
+func (s *Snapshot) Selects(t *PodTerm, labels map[string]string, namespace string) bool {
+	return t.Selects(labels, namespace, s.Namespaces[namespace]) ||
+		t.NamespaceSelector.Matches(nil) && t.Selector.Matches(labels)
 }
 
 func (s *Snapshot) hasNamespace(name string) bool {

@@ -2,6 +2,7 @@ package model
 
 import (
 	"fmt"
+	"slices"
 
 	berthv1 "github.com/berth-scheduler/berth/proto/berth/v1"
 )
@@ -25,6 +26,14 @@ type SpreadConstraint struct {
 	// HonorAffinity and HonorTaints leave nodes out of the count that the pod's
 	// node selector and affinity, or taints, rule out.
 	HonorAffinity, HonorTaints bool
+}
+
+// Includes says whether the constraint's policies let n, which carries the topology
+// key, into the count for p. What a profile adds to the affinity of its pods is
+// not asked, nor is it by kube-scheduler.
+func (c *SpreadConstraint) Includes(p *Pod, n *Node) bool {
+	return (!c.HonorAffinity || p.Wants(n)) &&
+		(!c.HonorTaints || !slices.ContainsFunc(n.Taints, func(t Taint) bool { return !p.Tolerates(t) }))
 }
 
 // newSpreadConstraints decodes the constraints of a pod with these labels. The
