@@ -17,6 +17,19 @@ const maxNamed = 16
 
 // reject sums up why no node can take p. A reason that eviction could remedy on
 // some nodes and not on others is counted once for each.
+//
+// A node that spreading or affinity to pods rules out can become good by any change
+// of any node or pod. Spreading: another domain gets a pod, loses its last node or
+// appears (the least rises, or there are domains enough), the node's own domain
+// loses a pod or a node with pods, a pod there gets other labels or is terminating,
+// a node gets other labels or taints and so is counted or not. Affinity: a wanted
+// pod appears near the node, the only wanted pod goes (the pod may be the first),
+// an unwanted or repelling one goes, with its node perhaps, or its labels or terms
+// change, or a node's labels make it near or far. Whom terms select and who is
+// repelled depends on the labels of namespaces, too.
+//
+// A node that another rule ruled out before those were asked is waited for as ever:
+// once that rule takes it, the next rejection waits for these.
 func reject(s *model.Snapshot, p *model.Pod, rules *filter.Filter) *berthv1.Rejection {
 	type key struct {
 		rule   string
@@ -35,7 +48,6 @@ func reject(s *model.Snapshot, p *model.Pod, rules *filter.Filter) *berthv1.Reje
 		}
 		*lastCount++
 	}
-	var evictable []string
 	for _, n := range s.Nodes {
 		rule, reasons := rules.Reject(n)
 		couldHelp := true
@@ -44,17 +56,19 @@ func reject(s *model.Snapshot, p *model.Pod, rules *filter.Filter) *berthv1.Reje
 			couldHelp = couldHelp && reason.EvictionCouldHelp
 		}
 		if couldHelp {
-			evictable = append(evictable, n.Name)
+			evictable = append(evictable, n)
 		}
 	}
-	rejection := &berthv1.Rejection{WakeConditions: wakeConditions(p, evictable)}
+	rejection := &berthv1.Rejection{}
 	texts := map[string]int32{}
+	by := map[string]bool{}
 	whole := ""
 	for k, nodes := range counts {
 		rejection.Rules = append(rejection.Rules, &berthv1.RuleRejection{
 			Rule: k.rule, Text: k.reason.Text, Nodes: *nodes, EvictionCouldHelp: k.reason.EvictionCouldHelp,
 		})
 		texts[k.reason.Text] += *nodes
+		by[k.rule] = true
 		if k.reason.WholePod {
 			whole = k.reason.Text
 		}
@@ -64,6 +78,21 @@ func reject(s *model.Snapshot, p *model.Pod, rules *filter.Filter) *berthv1.Reje
 			byEviction(a.GetEvictionCouldHelp(), b.GetEvictionCouldHelp()))
 	})
 	rejection.Message = message(len(s.Nodes), whole, texts)
+	switch {
+	case by[filter.InterPodAffinity]:
+		rejection.WakeConditions = []*berthv1.WakeCondition{
+			{Object: berthv1.ObjectKind_OBJECT_KIND_NODE},
+			{Object: berthv1.ObjectKind_OBJECT_KIND_PLACED_POD},
+			{Object: berthv1.ObjectKind_OBJECT_KIND_NAMESPACE},
+		}
+	case by[filter.PodTopologySpread]:
+		rejection.WakeConditions = []*berthv1.WakeCondition{
+			{Object: berthv1.ObjectKind_OBJECT_KIND_NODE},
+			{Object: berthv1.ObjectKind_OBJECT_KIND_PLACED_POD},
+		}
+	default:
+		rejection.WakeConditions = wakeConditions(p, rules.Free(), evictable)
+	}
 	return rejection
 }
 
@@ -101,7 +130,7 @@ func message(nodes int, whole string, texts map[string]int32) string {
 // What p needs must be free after a pod went away. It is not asked of a node that
 // changed: a node that loses a taint while it is full has to be looked at, so
 // that the next rejection waits for its pods.
-func wakeConditions(p *model.Pod, evictable []string) []*berthv1.WakeCondition {
+func wakeConditions(p *model.Pod, free map[string]int64, evictable []string) []*berthv1.WakeCondition {
 	node := &berthv1.WakeCondition{
 		Object:  berthv1.ObjectKind_OBJECT_KIND_NODE,
 		Changes: []berthv1.ChangeKind{berthv1.ChangeKind_CHANGE_KIND_ADDED, berthv1.ChangeKind_CHANGE_KIND_UPDATED},
@@ -115,13 +144,12 @@ func wakeConditions(p *model.Pod, evictable []string) []*berthv1.WakeCondition {
 	placed := &berthv1.WakeCondition{
 		Object:  berthv1.ObjectKind_OBJECT_KIND_PLACED_POD,
 		Changes: []berthv1.ChangeKind{berthv1.ChangeKind_CHANGE_KIND_UPDATED, berthv1.ChangeKind_CHANGE_KIND_DELETED},
-		Free:    map[string]int64{"pods": 1},
-	}
-	for _, a := range p.Requests {
-		placed.Free[a.Name] = a.Value
+		Free:    free,
 	}
 	if len(evictable) <= maxNamed {
-		placed.NodeNames = evictable
+		for _, n := range evictable {
+			placed.NodeNames = append(placed.NodeNames, n.Name)
+		}
 	}
 	return []*berthv1.WakeCondition{node, placed}
 }
