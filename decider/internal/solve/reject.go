@@ -16,7 +16,8 @@ import (
 const maxNamed = 16
 
 // reject sums up why no node can take p. A reason that eviction could remedy on
-// some nodes and not on others is counted once for each.
+// some nodes and not on others is counted once for each. evictable are the nodes on
+// which nothing but pods is in the way.
 //
 // A node that spreading or affinity to pods rules out can become good by any change
 // of any node or pod. Spreading: another domain gets a pod, loses its last node or
@@ -30,7 +31,7 @@ const maxNamed = 16
 //
 // A node that another rule ruled out before those were asked is waited for as ever:
 // once that rule takes it, the next rejection waits for these.
-func reject(s *model.Snapshot, p *model.Pod, rules *filter.Filter) *berthv1.Rejection {
+func reject(s *model.Snapshot, p *model.Pod, rules *filter.Filter) (_ *berthv1.Rejection, evictable []*model.Node) {
 	type key struct {
 		rule   string
 		reason filter.Reason
@@ -93,7 +94,7 @@ func reject(s *model.Snapshot, p *model.Pod, rules *filter.Filter) *berthv1.Reje
 	default:
 		rejection.WakeConditions = wakeConditions(p, rules.Free(), evictable)
 	}
-	return rejection
+	return rejection, evictable
 }
 
 // byEviction puts false before true.
@@ -130,7 +131,7 @@ func message(nodes int, whole string, texts map[string]int32) string {
 // What p needs must be free after a pod went away. It is not asked of a node that
 // changed: a node that loses a taint while it is full has to be looked at, so
 // that the next rejection waits for its pods.
-func wakeConditions(p *model.Pod, free map[string]int64, evictable []string) []*berthv1.WakeCondition {
+func wakeConditions(p *model.Pod, free map[string]int64, evictable []*model.Node) []*berthv1.WakeCondition {
 	node := &berthv1.WakeCondition{
 		Object:  berthv1.ObjectKind_OBJECT_KIND_NODE,
 		Changes: []berthv1.ChangeKind{berthv1.ChangeKind_CHANGE_KIND_ADDED, berthv1.ChangeKind_CHANGE_KIND_UPDATED},

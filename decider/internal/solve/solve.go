@@ -37,6 +37,9 @@ type Profile struct {
 	Rules []filter.Rule
 	// Ranker says which of those it gets.
 	Ranker Ranker
+	// Preempt is set if pods may be evicted for those that no node takes, where a
+	// request asks for it.
+	Preempt bool
 }
 
 // Request is one batch.
@@ -53,8 +56,12 @@ type Request struct {
 	Candidates int
 	// Explain asks for an explanation of every decision.
 	Explain bool
-	// Stop is asked before each pod; once it says true, the pods that are left
-	// are not decided. Nil never stops.
+	// Preempt asks for pods to evict for a pod that no node takes. The pods after
+	// it see them leaving and the room set aside.
+	Preempt bool
+	// Stop is asked before each pod and each node that pods may be evicted from;
+	// once it says true, this pod and those that are left are not decided. Nil
+	// never stops.
 	Stop func() bool
 
 	// feasible is room for the feasible nodes of one turn after the other.
@@ -70,22 +77,27 @@ func (s *Solver) Decide(r *Request) []*berthv1.Decision {
 		if p == nil {
 			continue
 		}
-		stopped = stopped || r.Stop != nil && r.Stop()
+		stopped = stopped || r.stopped()
+		if !stopped {
+			var undo func()
+			if decisions[i], undo = s.decide(r, i, p); undo != nil {
+				defer undo()
+			}
+			stopped = decisions[i] == nil
+		}
 		if stopped {
 			decisions[i] = &berthv1.Decision{PodUid: p.UID, Outcome: berthv1.Outcome_OUTCOME_NOT_DECIDED}
-			continue
-		}
-		decision, node := s.decide(r, i, p)
-		decisions[i] = decision
-		if node != nil {
-			defer r.Snapshot.Place(p, node)()
 		}
 	}
 	return decisions
 }
 
-// decide decides on one pod. The node is nil if none will do.
-func (s *Solver) decide(r *Request, index int, p *model.Pod) (*berthv1.Decision, *model.Node) {
+func (r *Request) stopped() bool { return r.Stop != nil && r.Stop() }
+
+// decide decides on one pod and shows the pods after it what becomes of it; undo
+// takes that back and is nil if there is nothing to see. The decision is nil if it
+// was told to stop.
+func (s *Solver) decide(r *Request, index int, p *model.Pod) (_ *berthv1.Decision, undo func()) {
 	decision := &berthv1.Decision{PodUid: p.UID}
 	profile := s.Profile(p.Record.GetSchedulerName())
 	rules := filter.Compile(profile.Rules, p, r.Snapshot)
@@ -108,8 +120,12 @@ func (s *Solver) decide(r *Request, index int, p *model.Pod) (*berthv1.Decision,
 	}
 	if len(turn.Feasible) == 0 {
 		decision.Outcome = berthv1.Outcome_OUTCOME_REJECTED
-		decision.Rejection = reject(r.Snapshot, p, rules)
-		return decision, nil
+		var evictable []*model.Node
+		decision.Rejection, evictable = reject(r.Snapshot, p, rules)
+		if !r.Preempt || !profile.Preempt || len(r.Snapshot.Nodes) == 0 {
+			return decision, nil
+		}
+		return r.preempt(decision, index, p, rules, evictable)
 	}
 	position := Position(r.Seed, index, len(r.Snapshot.Nodes))
 	best := pick(turn.Feasible, scores, position, max(1, r.Candidates), len(r.Snapshot.Nodes))
@@ -120,7 +136,7 @@ func (s *Solver) decide(r *Request, index int, p *model.Pod) (*berthv1.Decision,
 			NodeName: n.Name, NodeUid: n.Record.GetUid(), Score: scores[i],
 		})
 	}
-	return decision, turn.Feasible[best[0]]
+	return decision, r.Snapshot.Place(p, turn.Feasible[best[0]])
 }
 
 // nodes returns the nodes to choose from: the one that is set aside for p, if it can
@@ -169,12 +185,7 @@ func explain(turn *model.Turn, profile *Profile, rules *filter.Filter, scores []
 // best first: by score, then by how far after position, wrapping round, they are
 // in the name order of all nodes.
 func pick(feasible []*model.Node, scores []int64, position, count, nodes int) []int {
-	after := func(i int) int {
-		if distance := feasible[i].Index - position; distance >= 0 {
-			return distance
-		}
-		return feasible[i].Index - position + nodes
-	}
+	after := func(i int) int { return distance(feasible[i], position, nodes) }
 	better := func(a, b int) int {
 		if scores[a] != scores[b] {
 			return cmp.Compare(scores[b], scores[a])
@@ -196,4 +207,13 @@ func pick(feasible []*model.Node, scores []int64, position, count, nodes int) []
 	}
 	slices.SortFunc(order, better)
 	return order[:min(count, len(order))]
+}
+
+// distance is how far after position, wrapping round, n is in the name order of
+// all nodes.
+func distance(n *model.Node, position, nodes int) int {
+	if n.Index >= position {
+		return n.Index - position
+	}
+	return n.Index - position + nodes
 }

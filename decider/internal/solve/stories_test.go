@@ -36,7 +36,7 @@ var solver = newSolver(leastAllocated{})
 
 // newSolver returns a solver with the default rules and this liking.
 func newSolver(ranker solve.Ranker) solve.Solver {
-	profile := &solve.Profile{Rules: filter.Default(), Ranker: ranker}
+	profile := &solve.Profile{Rules: filter.Default(), Ranker: ranker, Preempt: true}
 	return solve.Solver{Profile: func(string) *solve.Profile { return profile }}
 }
 
@@ -68,7 +68,8 @@ func decide(t fataler, state *berthv1.Snapshot, records []*berthv1.Pod, change f
 }
 
 // Stories: `cluster` sets the nodes and placed pods, `decide` prints what becomes
-// of pods. Arguments: seed=N, candidates=N, explain, stop=N (after N pods).
+// of pods. Arguments: seed=N, candidates=N, explain, preempt,
+// stop=N (after it was asked N times).
 func TestStories(t *testing.T) {
 	datadriven.Walk(t, "testdata", func(t *testing.T, path string) {
 		var cluster *berthv1.Snapshot
@@ -88,7 +89,7 @@ func TestStories(t *testing.T) {
 				return printed(decide(t, cluster, pods, func(r *solve.Request) {
 					d.MaybeScanArgs(t, "seed", &r.Seed)
 					d.MaybeScanArgs(t, "candidates", &r.Candidates)
-					r.Explain = d.HasArg("explain")
+					r.Explain, r.Preempt = d.HasArg("explain"), d.HasArg("preempt")
 					if after := 0; d.MaybeScanArgs(t, "stop", &after) {
 						r.Stop = func() bool { after--; return after < 0 }
 					}
