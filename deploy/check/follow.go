@@ -35,6 +35,7 @@ func sources(client kubernetes.Interface) []source {
 	pods := client.CoreV1().Pods("")
 	nodes := client.CoreV1().Nodes()
 	leases := client.CoordinationV1().Leases("")
+	namespaces := client.CoreV1().Namespaces()
 	all := map[history.Kind]source{
 		history.Pod: {
 			list:  func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) { return pods.List(ctx, o) },
@@ -43,6 +44,12 @@ func sources(client kubernetes.Interface) []source {
 		history.Node: {
 			list:  func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) { return nodes.List(ctx, o) },
 			watch: nodes.Watch,
+		},
+		history.Namespace: {
+			list: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
+				return namespaces.List(ctx, o)
+			},
+			watch: namespaces.Watch,
 		},
 		history.Lease: {
 			// Kubelets renew a lease per node every few seconds; no leader is
@@ -70,6 +77,8 @@ func record(typ history.Type, obj runtime.Object) (history.Record, error) {
 		rec.Kind, rec.Pod = history.Pod, history.TrimPod(o)
 	case *corev1.Node:
 		rec.Kind, rec.Node = history.Node, history.TrimNode(o)
+	case *corev1.Namespace:
+		rec.Kind, rec.Namespace = history.Namespace, history.TrimNamespace(o)
 	case *coordinationv1.Lease:
 		rec.Kind, rec.Lease = history.Lease, history.TrimLease(o)
 	default:
@@ -105,6 +114,8 @@ func same(a, b history.Record) bool {
 			o = r.Node.DeepCopy()
 		case r.Lease != nil:
 			o = r.Lease.DeepCopy()
+		case r.Namespace != nil:
+			o = r.Namespace.DeepCopy()
 		default:
 			return nil
 		}

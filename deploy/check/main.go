@@ -2,7 +2,7 @@
 // cluster that a scheduler must never do.
 //
 // It believes no scheduler's word. What it reads is the API server's: a
-// recording of pods, nodes and leases that "check record" made while the run
+// recording of pods, nodes, leases and namespaces that "check record" made while the run
 // went on, the audit log, and what the API server has at the end. It shares no
 // code with the watcher, the decider or their contract, so that a mistake of
 // theirs is not repeated here.
@@ -46,7 +46,7 @@ func main() {
 
 const usage = `Usage:
   check record --kubeconfig FILE --out FILE
-        Records pods, nodes and leases until it is ended. Start it before the
+        Records pods, nodes, leases and namespaces until it is ended. Start it before the
         workload and wait for its line "recording from resourceVersion N".
   check --kubeconfig FILE --record FILE --audit-log FILE [flags]
         Judges the run up to now. The recorder may go on or have been ended.

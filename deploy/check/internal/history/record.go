@@ -1,10 +1,9 @@
 // Package history is the recording of a cluster: what happened to its pods,
-// nodes and leases, one JSON line per fact, with no more of each object than a
+// nodes, leases and namespaces, one JSON line per fact, with no more of each object than a
 // judge reads.
 //
 // The lines of a recording are in no order that matters: a resourceVersion
-// orders them, across kinds too, because pods, nodes and leases live in one
-// etcd. A recording can be cut off at any byte; only the last line is then lost.
+// orders them, across kinds too, because all of them live in one etcd. A recording can be cut off at any byte; only the last line is then lost.
 package history
 
 import (
@@ -45,21 +44,22 @@ const (
 	Gap Type = "GAP"
 )
 
-// A Kind is one of the three kinds of object in a recording.
+// A Kind is one of the kinds of object in a recording.
 type Kind string
 
 const (
-	Pod   Kind = "Pod"
-	Node  Kind = "Node"
-	Lease Kind = "Lease"
+	Pod       Kind = "Pod"
+	Node      Kind = "Node"
+	Lease     Kind = "Lease"
+	Namespace Kind = "Namespace"
 )
 
 // Kinds are all kinds, in the order in which they are listed when a judgement
 // begins: nodes last, so that every node a listed pod is on is known.
-var Kinds = []Kind{Pod, Lease, Node}
+var Kinds = []Kind{Pod, Lease, Namespace, Node}
 
-// A Record is one line of a recording. Exactly one of Pod, Node and Lease is
-// set in records about an object, none in the others.
+// A Record is one line of a recording. Exactly one of Pod, Node, Lease and
+// Namespace is set in records about an object, none in the others.
 type Record struct {
 	Type Type `json:"type"`
 	Kind Kind `json:"kind"`
@@ -74,6 +74,8 @@ type Record struct {
 	Pod   *corev1.Pod           `json:"pod,omitempty"`
 	Node  *corev1.Node          `json:"node,omitempty"`
 	Lease *coordinationv1.Lease `json:"lease,omitempty"`
+
+	Namespace *corev1.Namespace `json:"namespace,omitempty"`
 }
 
 // Object returns the object the record is about, nil when it is about none.
@@ -85,6 +87,8 @@ func (r *Record) Object() metav1.Object {
 		return r.Node
 	case r.Lease != nil:
 		return r.Lease
+	case r.Namespace != nil:
+		return r.Namespace
 	}
 	return nil
 }
@@ -92,7 +96,7 @@ func (r *Record) Object() metav1.Object {
 // validate reports the first field that makes a record unusable.
 func (r *Record) validate() error {
 	count := 0
-	for kind, set := range map[Kind]bool{Pod: r.Pod != nil, Node: r.Node != nil, Lease: r.Lease != nil} {
+	for kind, set := range map[Kind]bool{Pod: r.Pod != nil, Node: r.Node != nil, Lease: r.Lease != nil, Namespace: r.Namespace != nil} {
 		if set {
 			count++
 			if kind != r.Kind {
@@ -101,7 +105,7 @@ func (r *Record) validate() error {
 		}
 	}
 	switch r.Kind {
-	case Pod, Node, Lease:
+	case Pod, Node, Lease, Namespace:
 	default:
 		return fmt.Errorf("kind: %q is not one of %v", r.Kind, Kinds)
 	}

@@ -77,11 +77,20 @@ func TestTrim(t *testing.T) {
 	holder := "a"
 	now := metav1.NowMicro()
 	pod := &corev1.Pod{
-		ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "p", UID: "u", ResourceVersion: "5", Annotations: map[string]string{"a": "b"}},
+		ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "p", UID: "u", ResourceVersion: "5", Labels: map[string]string{"a": "b"}, Annotations: map[string]string{"a": "b"}},
 		Spec: corev1.PodSpec{
 			SchedulerName: "berth", NodeName: "n", NodeSelector: map[string]string{"a": "b"},
-			Affinity: &corev1.Affinity{PodAffinity: &corev1.PodAffinity{}, NodeAffinity: &corev1.NodeAffinity{
-				RequiredDuringSchedulingIgnoredDuringExecution: &corev1.NodeSelector{}}},
+			Affinity: &corev1.Affinity{
+				NodeAffinity: &corev1.NodeAffinity{RequiredDuringSchedulingIgnoredDuringExecution: &corev1.NodeSelector{}},
+				PodAffinity: &corev1.PodAffinity{
+					RequiredDuringSchedulingIgnoredDuringExecution:  []corev1.PodAffinityTerm{{TopologyKey: "zone"}},
+					PreferredDuringSchedulingIgnoredDuringExecution: []corev1.WeightedPodAffinityTerm{{Weight: 1}},
+				},
+				PodAntiAffinity: &corev1.PodAntiAffinity{RequiredDuringSchedulingIgnoredDuringExecution: []corev1.PodAffinityTerm{{TopologyKey: "host"}}},
+			},
+			TopologySpreadConstraints: []corev1.TopologySpreadConstraint{
+				{TopologyKey: "zone", WhenUnsatisfiable: corev1.DoNotSchedule}, {TopologyKey: "zone", WhenUnsatisfiable: corev1.ScheduleAnyway},
+			},
 			InitContainers: []corev1.Container{{Name: "i", Image: "i", RestartPolicy: &always}},
 			Containers:     []corev1.Container{{Name: "c", Image: "i", Ports: []corev1.ContainerPort{{ContainerPort: 1}, {HostPort: 2}}}},
 		},
@@ -102,7 +111,8 @@ func TestTrim(t *testing.T) {
 	}
 	wantPod, wantNode, wantLease := pod.DeepCopy(), node.DeepCopy(), lease.DeepCopy()
 	wantPod.Annotations, wantNode.Annotations = nil, nil
-	wantPod.Spec.Affinity.PodAffinity = nil
+	wantPod.Spec.Affinity.PodAffinity.PreferredDuringSchedulingIgnoredDuringExecution = nil
+	wantPod.Spec.TopologySpreadConstraints = wantPod.Spec.TopologySpreadConstraints[:1]
 	wantPod.Spec.InitContainers[0].Image, wantPod.Spec.Containers[0].Image = "", ""
 	wantPod.Spec.Containers[0].Ports = wantPod.Spec.Containers[0].Ports[1:]
 	wantPod.Status.PodIP = ""
@@ -112,6 +122,14 @@ func TestTrim(t *testing.T) {
 	wantNode.Spec.PodCIDR, wantNode.Status.Phase = "", ""
 	wantLease.Spec.RenewTime = nil
 
+	namespace := &corev1.Namespace{
+		ObjectMeta: metav1.ObjectMeta{Name: "ns", Labels: map[string]string{"a": "b"}, Annotations: map[string]string{"a": "b"}},
+		Status:     corev1.NamespaceStatus{Phase: corev1.NamespaceActive},
+	}
+	wantNamespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "ns", Labels: map[string]string{"a": "b"}}}
+	if diff := cmp.Diff(wantNamespace, TrimNamespace(namespace)); diff != "" {
+		t.Errorf("namespace (-want +got):\n%s", diff)
+	}
 	if diff := cmp.Diff(wantPod, TrimPod(pod)); diff != "" {
 		t.Errorf("pod (-want +got):\n%s", diff)
 	}

@@ -7,11 +7,13 @@ import (
 )
 
 // TrimPod returns a new pod with what the judge reads: identity, requests as
-// specified and as the kubelet reports them, host ports, selectors,
-// tolerations, gates, phase and the PodScheduled and resize conditions.
+// specified and as the kubelet reports them, host ports, labels, selectors,
+// what it requires of other pods and of their spread, tolerations, gates, phase and the PodScheduled and resize conditions.
 func TrimPod(p *corev1.Pod) *corev1.Pod {
+	meta := trimMeta(&p.ObjectMeta)
+	meta.Labels = p.Labels
 	out := &corev1.Pod{
-		ObjectMeta: trimMeta(&p.ObjectMeta),
+		ObjectMeta: meta,
 		Spec: corev1.PodSpec{
 			NodeName:        p.Spec.NodeName,
 			SchedulerName:   p.Spec.SchedulerName,
@@ -31,11 +33,12 @@ func TrimPod(p *corev1.Pod) *corev1.Pod {
 			Resources:             p.Status.Resources,
 		},
 	}
-	if a := p.Spec.Affinity; a != nil && a.NodeAffinity != nil {
-		if required := a.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution; required != nil {
-			out.Spec.Affinity = &corev1.Affinity{NodeAffinity: &corev1.NodeAffinity{
-				RequiredDuringSchedulingIgnoredDuringExecution: required,
-			}}
+	if a := p.Spec.Affinity; a != nil {
+		out.Spec.Affinity = trimAffinity(a)
+	}
+	for _, c := range p.Spec.TopologySpreadConstraints {
+		if c.WhenUnsatisfiable == corev1.DoNotSchedule {
+			out.Spec.TopologySpreadConstraints = append(out.Spec.TopologySpreadConstraints, c)
 		}
 	}
 	for _, c := range p.Status.Conditions {
@@ -44,6 +47,30 @@ func TrimPod(p *corev1.Pod) *corev1.Pod {
 				Type: c.Type, Status: c.Status, Reason: c.Reason, Message: c.Message,
 			})
 		}
+	}
+	return out
+}
+
+// trimAffinity returns what a requires, nil if that is nothing.
+func trimAffinity(a *corev1.Affinity) *corev1.Affinity {
+	out := &corev1.Affinity{}
+	if a.NodeAffinity != nil && a.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution != nil {
+		out.NodeAffinity = &corev1.NodeAffinity{
+			RequiredDuringSchedulingIgnoredDuringExecution: a.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution,
+		}
+	}
+	if a.PodAffinity != nil && len(a.PodAffinity.RequiredDuringSchedulingIgnoredDuringExecution) > 0 {
+		out.PodAffinity = &corev1.PodAffinity{
+			RequiredDuringSchedulingIgnoredDuringExecution: a.PodAffinity.RequiredDuringSchedulingIgnoredDuringExecution,
+		}
+	}
+	if a.PodAntiAffinity != nil && len(a.PodAntiAffinity.RequiredDuringSchedulingIgnoredDuringExecution) > 0 {
+		out.PodAntiAffinity = &corev1.PodAntiAffinity{
+			RequiredDuringSchedulingIgnoredDuringExecution: a.PodAntiAffinity.RequiredDuringSchedulingIgnoredDuringExecution,
+		}
+	}
+	if *out == (corev1.Affinity{}) {
+		return nil
 	}
 	return out
 }
@@ -99,6 +126,13 @@ func TrimLease(l *coordinationv1.Lease) *coordinationv1.Lease {
 			LeaseTransitions: l.Spec.LeaseTransitions,
 		},
 	}
+}
+
+// TrimNamespace returns a new namespace with its name and labels.
+func TrimNamespace(n *corev1.Namespace) *corev1.Namespace {
+	meta := trimMeta(&n.ObjectMeta)
+	meta.Labels = n.Labels
+	return &corev1.Namespace{ObjectMeta: meta}
 }
 
 func trimMeta(m *metav1.ObjectMeta) metav1.ObjectMeta {

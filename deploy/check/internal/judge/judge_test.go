@@ -49,6 +49,8 @@ func (r *run) record(typ history.Type, obj any) *run {
 		rec.Kind, rec.Node = history.Node, o.DeepCopy()
 	case *coordinationv1.Lease:
 		rec.Kind, rec.Lease = history.Lease, o
+	case *corev1.Namespace:
+		rec.Kind, rec.Namespace = history.Namespace, o
 	}
 	r.Records = append(r.Records, rec)
 	return r
@@ -449,5 +451,139 @@ func TestUntil(t *testing.T) {
 	r.Binds = r.Binds[:1]
 	if report := Judge(r.Input); report.ExitCode() != 0 || report.Pods.Judged != 1 {
 		t.Errorf("judged %d pods, violations %+v", report.Pods.Judged, report.Violations)
+	}
+}
+
+// later lets enough time pass that the binds before cannot have been decided after
+// those that follow.
+func (r *run) later() *run {
+	r.version += 10
+	return r
+}
+
+// TestPodRules are rules about other pods: what breaks them, what keeps them, and
+// what some order of simultaneous binds keeps.
+func TestPodRules(t *testing.T) {
+	zone := func(name, zone string) *corev1.Node {
+		return with(newNode(name), func(n *corev1.Node) { n.Labels = map[string]string{"zone": zone} })
+	}
+	a, b, c := zone("a", "z1"), zone("b", "z1"), zone("c", "z2")
+	bare := with(newNode("bare"), func(n *corev1.Node) { n.Labels = nil })
+	app := func(name, app string, changes ...func(*corev1.Pod)) *corev1.Pod {
+		p := with(newPod(name), func(p *corev1.Pod) { p.Labels = map[string]string{"app": app} })
+		p.Spec.Affinity = &corev1.Affinity{}
+		for _, change := range changes {
+			change(p)
+		}
+		return p
+	}
+	elsewhere := func(namespace string) func(*corev1.Pod) { return func(p *corev1.Pod) { p.Namespace = namespace } }
+	terminating := func(p *corev1.Pod) { p.DeletionTimestamp = &metav1.Time{Time: midnight} }
+	selector := func(app string) *metav1.LabelSelector {
+		return &metav1.LabelSelector{MatchLabels: map[string]string{"app": app}}
+	}
+	anti := func(app string, changes ...func(*corev1.PodAffinityTerm)) func(*corev1.Pod) {
+		return func(p *corev1.Pod) {
+			term := corev1.PodAffinityTerm{LabelSelector: selector(app), TopologyKey: "zone"}
+			for _, change := range changes {
+				change(&term)
+			}
+			p.Spec.Affinity.PodAntiAffinity = &corev1.PodAntiAffinity{RequiredDuringSchedulingIgnoredDuringExecution: []corev1.PodAffinityTerm{term}}
+		}
+	}
+	near := func(apps ...string) func(*corev1.Pod) {
+		return func(p *corev1.Pod) {
+			p.Spec.Affinity.PodAffinity = &corev1.PodAffinity{}
+			for _, app := range apps {
+				p.Spec.Affinity.PodAffinity.RequiredDuringSchedulingIgnoredDuringExecution = append(p.Spec.Affinity.PodAffinity.RequiredDuringSchedulingIgnoredDuringExecution,
+					corev1.PodAffinityTerm{LabelSelector: selector(app), TopologyKey: "zone"})
+			}
+		}
+	}
+	inTeam := func(term *corev1.PodAffinityTerm) {
+		term.NamespaceSelector = &metav1.LabelSelector{MatchLabels: map[string]string{"team": "x"}}
+	}
+	spread := func(changes ...func(*corev1.TopologySpreadConstraint)) func(*corev1.Pod) {
+		return func(p *corev1.Pod) {
+			c := corev1.TopologySpreadConstraint{MaxSkew: 1, TopologyKey: "zone", WhenUnsatisfiable: corev1.DoNotSchedule, LabelSelector: selector("w")}
+			for _, change := range changes {
+				change(&c)
+			}
+			p.Spec.TopologySpreadConstraints = []corev1.TopologySpreadConstraint{c}
+		}
+	}
+	minDomains := func(n int32) func(*corev1.TopologySpreadConstraint) {
+		return func(c *corev1.TopologySpreadConstraint) { c.MinDomains = &n }
+	}
+	team := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "other", Labels: map[string]string{"team": "x"}}}
+	w := func(name string, changes ...func(*corev1.Pod)) *corev1.Pod { return app(name, "w", changes...) }
+
+	for _, tt := range []struct {
+		name string
+		run  *run
+		want string // the violation, empty for none
+	}{
+		{"own anti-affinity", begin().add(a, b, app("1", "w"), app("2", "v", anti("w"))).
+			bind(app("1", "w"), "a").later().bind(app("2", "v", anti("w")), "b"), "PodAntiAffinity ns/2 b"},
+		{"anti-affinity of simultaneous binds", begin().add(a, b, w("1", anti("w")), w("2", anti("w"))).
+			bind(w("1", anti("w")), "a").bind(w("2", anti("w")), "b"), "PodAntiAffinity ns/2 b PodAntiAffinity ns/2 b"},
+		{"existing pod's anti-affinity", begin().add(a, b, app("1", "v", anti("w")), w("2")).
+			bind(app("1", "v", anti("w")), "a").later().bind(w("2"), "b"), "PodAntiAffinity ns/2 b"},
+		{"terminating pods keep others away", begin().add(a, on(w("1", terminating), "a"), app("2", "v", anti("w"))).
+			bind(app("2", "v", anti("w")), "a"), "PodAntiAffinity ns/2 a"},
+		{"anti-affinity in another zone", begin().add(a, c, w("1", anti("w")), w("2", anti("w"))).
+			bind(w("1", anti("w")), "a").bind(w("2", anti("w")), "c"), ""},
+		{"anti-affinity without the label", begin().add(bare, w("1", anti("w")), w("2", anti("w"))).
+			bind(w("1", anti("w")), "bare").bind(w("2", anti("w")), "bare"), ""},
+		{"anti-affinity is for its namespace", begin().add(a, app("1", "v", anti("w")), w("2", elsewhere("other"))).
+			bind(app("1", "v", anti("w")), "a").bind(w("2", elsewhere("other")), "a"), ""},
+		{"anti-affinity by the namespace's labels", begin().add(team, a, app("1", "v", anti("w", inTeam)), w("2", elsewhere("other"))).
+			bind(app("1", "v", anti("w", inTeam)), "a").bind(w("2", elsewhere("other")), "a"), "PodAntiAffinity other/2 a"},
+		{"after the pod is gone", begin().add(a, w("1"), app("2", "v", anti("w"))).
+			bind(w("1"), "a").remove(on(w("1"), "a")).bind(app("2", "v", anti("w")), "a"), ""},
+
+		{"affinity", begin().add(a, c, w("1"), app("2", "v", near("w"))).
+			bind(w("1"), "a").later().bind(app("2", "v", near("w")), "c"), "PodAffinity ns/2 c"},
+		{"affinity kept", begin().add(a, b, w("1"), app("2", "v", near("w"))).
+			bind(w("1"), "a").later().bind(app("2", "v", near("w")), "b"), ""},
+		{"affinity to nobody", begin().add(a, app("2", "v", near("w"))).bind(app("2", "v", near("w")), "a"), "PodAffinity ns/2 a"},
+		{"first of its kind", begin().add(a, w("1", near("w"))).bind(w("1", near("w")), "a"), ""},
+		{"no longer the first of its kind", begin().add(a, c, w("1", near("w")), w("2", near("w"))).
+			bind(w("1", near("w")), "a").later().bind(w("2", near("w")), "c"), "PodAffinity ns/2 c"},
+		{"one pod must match every term", begin().add(a, w("1"), app("2", "v"), app("3", "x", near("w", "v"))).
+			bind(w("1"), "a").bind(app("2", "v"), "a").later().bind(app("3", "x", near("w", "v")), "a"), "PodAffinity ns/3 a"},
+		{"affinity without the label", begin().add(bare, w("1", near("w"))).bind(w("1", near("w")), "bare"), "PodAffinity ns/1 bare"},
+		{"affinity to a pod whose bind arrived after", begin().add(a, w("1"), app("2", "v", near("w"))).
+			bind(app("2", "v", near("w")), "a").bind(w("1"), "a"), ""},
+		{"affinity to a pod that was bound much later", begin().add(a, w("1"), app("2", "v", near("w"))).
+			bind(app("2", "v", near("w")), "a").later().bind(w("1"), "a"), "PodAffinity ns/2 a"},
+
+		{"spread", begin().add(a, c, w("1"), w("2", spread())).
+			bind(w("1"), "a").later().bind(w("2", spread()), "a"), "TopologySpread ns/2 a"},
+		{"spread kept", begin().add(a, c, w("1"), w("2", spread())).
+			bind(w("1"), "a").later().bind(w("2", spread()), "c"), ""},
+		{"spread of simultaneous binds", begin().add(a, c, w("1", spread()), w("2", spread()), w("3", spread())).
+			bind(w("1", spread()), "a").bind(w("2", spread()), "a").bind(w("3", spread()), "c"), ""},
+		{"spread without the label", begin().add(bare, a, w("1", spread())).bind(w("1", spread()), "bare"), "TopologySpread ns/1 bare"},
+		{"too few domains", begin().add(a, w("1"), w("2", spread(minDomains(2)))).
+			bind(w("1"), "a").later().bind(w("2", spread(minDomains(2))), "a"), "TopologySpread ns/2 a"},
+		{"terminating pods do not count", begin().add(a, c, on(w("1", terminating), "a"), w("2", spread())).
+			bind(w("2", spread()), "a"), ""},
+		{"pods of other namespaces do not count", begin().add(a, c, on(w("1", elsewhere("other")), "a"), w("2", spread())).
+			bind(w("2", spread()), "a"), ""},
+		{"a zone that the pod may not use does not count", begin().add(a, c, w("1"), w("2", spread(), func(p *corev1.Pod) { p.Spec.NodeSelector = map[string]string{"zone": "z1"} })).
+			bind(w("1"), "a").later().bind(w("2", spread(), func(p *corev1.Pod) { p.Spec.NodeSelector = map[string]string{"zone": "z1"} }), "a"), ""},
+
+		{"no room for a pending pod because of another", with(begin().add(a, on(w("1"), "a"), with(app("2", "v", anti("w")), waiting)), pendingFit), ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			report := Judge(tt.run.Input)
+			if got := strings.Join(brief(report.Violations), " "); got != tt.want {
+				t.Errorf("violations %q, want %q", got, tt.want)
+			}
+			if len(report.Incomplete) > 0 {
+				t.Errorf("incomplete: %q", report.Incomplete)
+			}
+		})
 	}
 }

@@ -40,7 +40,7 @@ func Judge(in Input) Report {
 		names: map[string]bool{},
 		nodes: map[string]*corev1.Node{}, gone: map[string]bool{},
 		byUID: map[types.UID]*pod{}, byName: map[string][]*pod{},
-		on: map[string][]*pod{}, answered: map[string][]*audit.Bind{},
+		on: map[string][]*pod{}, averse: map[*pod]bool{}, namespaces: map[string]*corev1.Namespace{}, answered: map[string][]*audit.Bind{},
 		lease: in.Lease,
 		// Empty lists, not absent ones: the report is read by scripts as JSON.
 		report: Report{
@@ -54,8 +54,10 @@ func Judge(in Input) Report {
 	for i := range in.Binds {
 		if b := &in.Binds[i]; b.OK() {
 			r.answered[b.Namespace+"/"+b.Pod] = append(r.answered[b.Namespace+"/"+b.Pod], b)
+			r.binds = append(r.binds, b)
 		}
 	}
+	slices.SortStableFunc(r.binds, func(a, b *audit.Bind) int { return a.Received.Compare(b.Received) })
 	r.run(in.Records, in.Until)
 	r.judgeEnd(in.PendingFit)
 	r.judgeBinds(in.Binds)
@@ -75,12 +77,16 @@ type replay struct {
 	byUID  map[types.UID]*pod
 	byName map[string][]*pod // incarnations of namespace/name, oldest first
 	on     map[string][]*pod // by node name: the pods that take resources there
+	averse map[*pod]bool     // those of them that have a required anti-affinity to pods
+
+	namespaces map[string]*corev1.Namespace // that exist now
 
 	terms []term
 	gaps  []history.Record
 	// answered are the binds answered 2xx, by namespace/name of the pod.
 	answered map[string][]*audit.Bind
-	began    time.Time // when the recorder had synced, zero when it did not say
+	binds    []*audit.Bind // answered 2xx, in order of time
+	began    time.Time     // when the recorder had synced, zero when it did not say
 }
 
 // pod is one incarnation of a pod: its last state and what happened to it.
@@ -159,6 +165,12 @@ func (r *replay) apply(rec *history.Record) {
 			rec.Kind, rec.Since, rec.ResourceVersion)
 	case rec.Node != nil:
 		r.applyNode(rec)
+	case rec.Namespace != nil:
+		if rec.Type == history.Deleted {
+			delete(r.namespaces, rec.Namespace.Name)
+		} else {
+			r.namespaces[rec.Namespace.Name] = rec.Namespace
+		}
 	case rec.Pod != nil:
 		r.applyPod(rec)
 	case rec.Lease != nil && rec.Type != history.Deleted:
@@ -212,6 +224,9 @@ func (r *replay) applyPod(rec *history.Record) {
 	others := slices.Clone(r.on[node])
 	if p.takes() {
 		r.on[node] = append(r.on[node], p)
+		if len(p.demand.antiAffinity) > 0 {
+			r.averse[p] = true
+		}
 	}
 	live := rec.ResourceVersion > r.report.From
 	switch {
@@ -252,6 +267,7 @@ func (r *replay) incarnation(obj *corev1.Pod) (p *pod, first bool) {
 }
 
 func (r *replay) remove(p *pod) {
+	delete(r.averse, p)
 	r.on[p.Spec.NodeName] = slices.DeleteFunc(r.on[p.Spec.NodeName], func(o *pod) bool { return o == p })
 }
 
@@ -280,7 +296,7 @@ func (r *replay) judgeBind(p *pod, others []*pod) {
 	if b := r.answer(p); b != nil && b.NodeUID != "" && b.NodeUID != string(n.UID) {
 		r.violate(NoSuchNode, p, fmt.Sprintf("bound to the incarnation %s, the node is %s", b.NodeUID, n.UID))
 	}
-	for _, b := range p.demand.breaches(n, others) {
+	for _, b := range append(p.demand.breaches(n, others), r.podBreaches(p, n, r.simultaneous(p))...) {
 		r.violate(b.rule, p, b.detail)
 	}
 	if !p.takes() {
@@ -418,5 +434,5 @@ func (r *replay) hasRoom(n *corev1.Node, taken corev1.ResourceList, p *pod) bool
 			return false
 		}
 	}
-	return len(p.demand.breaches(n, r.on[n.Name])) == 0
+	return len(p.demand.breaches(n, r.on[n.Name])) == 0 && len(r.podBreaches(p, n, nil)) == 0
 }

@@ -18,6 +18,11 @@ const (
 	Taint        Rule = "Taint"
 	Cordoned     Rule = "Cordoned"
 	HostPort     Rule = "HostPort"
+	// PodAffinity, PodAntiAffinity and TopologySpread: so did the pods that were
+	// there or near, whatever the order of binds within a few seconds.
+	PodAffinity     Rule = "PodAffinity"
+	PodAntiAffinity Rule = "PodAntiAffinity"
+	TopologySpread  Rule = "TopologySpread"
 	// NoSuchNode: the pod was bound to a name or to an incarnation of a node
 	// that did not exist at that point.
 	NoSuchNode Rule = "NoSuchNode"

@@ -26,6 +26,9 @@ type demand struct {
 	affinity    nodeaffinity.RequiredNodeAffinity
 	tolerations []corev1.Toleration
 	ports       []corev1.ContainerPort
+	// What it requires of other pods.
+	podAffinity, antiAffinity []podTerm
+	spread                    []spreadTerm
 }
 
 func demandOf(p *corev1.Pod) demand {
@@ -37,6 +40,8 @@ func demandOf(p *corev1.Pod) demand {
 		affinity:    nodeaffinity.GetRequiredNodeAffinity(onlyAffinity),
 		tolerations: p.Spec.Tolerations,
 		ports:       hostPorts(p),
+		podAffinity: affinityTerms(p), antiAffinity: antiAffinityTerms(p),
+		spread: spreadTerms(p),
 	}
 }
 
