@@ -13,7 +13,7 @@ type scored struct{}
 func (scored) Name() string { return "default" }
 
 func (scored) Rank(t Turn) []int64 {
-	return score.Total(score.Columns(t.scores, t.turn), len(t.Nodes))
+	return score.Rank(t.scores, t.turn)
 }
 
 func (scored) Explain(t Turn) [][]*berthv1.Score {

@@ -2,6 +2,8 @@ package model
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 
 	berthv1 "github.com/berth-scheduler/berth/proto/berth/v1"
 )
@@ -51,6 +53,12 @@ type Pod struct {
 
 // ScoreAmounts are cpu in millicores and memory in bytes, by Resource.
 type ScoreAmounts [2]int64
+
+// ScoreRequest returns how much of a resource the pod asks for as scores count it.
+func (p *Pod) ScoreRequest(resource string) int64 { return p.Record.GetScoreRequests()[resource] }
+
+// Request returns how much of a resource the pod asks for.
+func (p *Pod) Request(resource string) int64 { return p.Record.GetRequests()[resource] }
 
 func newScoreAmounts(requests map[string]int64) (ScoreAmounts, *FieldError) {
 	amounts := ScoreAmounts{CPU: requests["cpu"], Memory: requests["memory"]}
@@ -116,6 +124,11 @@ func (s *Snapshot) NewPod(record *berthv1.Pod) (*Pod, *FieldError) {
 	}
 	if p.ScoreRequests, err = newScoreAmounts(record.GetScoreRequests()); err != nil {
 		return nil, err
+	}
+	for _, name := range slices.Sorted(maps.Keys(record.GetScoreRequests())) {
+		if value := record.GetScoreRequests()[name]; value < 0 {
+			return nil, fieldError("score_requests["+name+"]", "%d is negative", value)
+		}
 	}
 	if required := record.GetNodeAffinity().GetRequired(); required != nil {
 		if p.NodeAffinity, err = NewTerms("node_affinity.required", required); err != nil {

@@ -20,8 +20,13 @@ type Snapshot struct {
 	// Affine is how many of the pods that hold room have affinity or anti-affinity
 	// to pods. With none, no node need be asked.
 	Affine int
+	// Discouraging is set if a node has taints that new pods avoid where they can.
+	// Where none has, no node need be asked.
+	Discouraging bool
 
 	resources *resources
+	// images counts the nodes that have an image, of those asked about so far.
+	images map[string]int
 	// byName finds nodes.
 	byName map[string]*Node
 	// nominations finds a pod's nomination by its uid.
@@ -36,7 +41,10 @@ type Snapshot struct {
 // record is its node's Problem and nobody else's.
 func NewSnapshot(record *berthv1.Snapshot, understood map[string]bool) (*Snapshot, *FieldError) {
 	byName := make(map[string]*Node, len(record.GetNodes()))
-	s := &Snapshot{resources: newResources(), byName: byName, nominations: map[string]*Node{}}
+	s := &Snapshot{
+		resources: newResources(), byName: byName,
+		nominations: map[string]*Node{}, images: map[string]int{},
+	}
 	// One array each keeps the scan over all nodes in order in memory.
 	nodes := make([]Node, len(record.GetNodes()))
 	sums := make(Amounts, 2*int(others)*len(nodes))
@@ -54,6 +62,7 @@ func NewSnapshot(record *berthv1.Snapshot, understood map[string]bool) (*Snapsho
 		if err := n.decode(r, s.resources); err != nil {
 			n.Problem = err.Error()
 		}
+		s.Discouraging = s.Discouraging || len(n.Discouraging) > 0
 		for _, name := range r.GetConstraints() {
 			if !understood[name] && (n.Unknown == "" || name < n.Unknown) {
 				n.Unknown = name
@@ -175,6 +184,21 @@ func (s *Snapshot) hasNamespace(name string) bool {
 func (s *Snapshot) Resource(name string) (_ Resource, ok bool) {
 	r, ok := s.resources.numbers[name]
 	return r, ok
+}
+
+// NodesWithImage returns how many nodes have the container image of this name. The
+// first question about an image asks every node.
+func (s *Snapshot) NodesWithImage(name string) int {
+	count, known := s.images[name]
+	if !known {
+		for _, n := range s.Nodes {
+			if _, ok := n.Record.GetImages()[name]; ok {
+				count++
+			}
+		}
+		s.images[name] = count
+	}
+	return count
 }
 
 // Place puts p on n, where the pods after it see it, and ends p's nomination.

@@ -31,6 +31,9 @@ type Rule struct {
 type Scorer struct {
 	// Score returns the raw score of a feasible node. Nil means no preference.
 	Score func(n *model.Node) int64
+	// Same is set if Score returns the same for every feasible node, so that one
+	// stands for all.
+	Same bool
 	// Normalize brings the raw scores of the feasible nodes, in their order, into 0
 	// to Max, in place. Nil means that they are.
 	Normalize func(raw []int64)
@@ -42,9 +45,16 @@ type Weight struct {
 	Weight int64
 }
 
-// Weights are the rules of kube-scheduler's default profile, sorted by name.
+// Weights are the rules of kube-scheduler's default profile, sorted by name. Those
+// of volumes and devices are not among them.
 var Weights = []Weight{
+	{"ImageLocality", 1},
+	{"InterPodAffinity", 2},
+	{"NodeAffinity", 2},
+	{"NodeResourcesBalancedAllocation", 1},
 	{"NodeResourcesFit", 1},
+	{"PodTopologySpread", 2},
+	{"TaintToleration", 3},
 }
 
 // Rules returns the rules with these names and weights, sorted by name. The error
@@ -60,8 +70,22 @@ func Rules(weights []Weight, args Args) ([]Rule, error) {
 		}
 		rule := Rule{Name: w.Name, Weight: w.Weight}
 		switch w.Name {
+		case "ImageLocality":
+			rule.For = images
+		case "InterPodAffinity":
+			rule.For = podAffinity(args.HardPodAffinityWeight, args.IgnorePreferredTermsOfExistingPods)
+		case "NodeAffinity":
+			rule.For = nodeAffinity(args.AddedPreferred)
+		case "NodeResourcesBalancedAllocation":
+			rule.For = balancedAllocation(args.Balanced)
 		case "NodeResourcesFit":
-			rule.For = leastAllocated
+			rule.For = resourcesFit(args.Fit)
+		case "NodeSignals":
+			rule.For = nodeSignals(args.Signals)
+		case "PodTopologySpread":
+			rule.For = topologySpread(args.DefaultSpread, args.SystemDefaulted)
+		case "TaintToleration":
+			rule.For = taints
 		default:
 			return nil, fmt.Errorf("%q is not a score", w.Name)
 		}
@@ -96,27 +120,51 @@ func Columns(rules []Rule, t *model.Turn) []Column {
 		if scorer.Score == nil {
 			continue
 		}
-		raw := make([]int64, len(t.Feasible))
-		for i, n := range t.Feasible {
-			raw[i] = scorer.Score(n)
-		}
-		normalized := raw
-		if scorer.Normalize != nil {
-			normalized = append([]int64(nil), raw...)
-			scorer.Normalize(normalized)
-		}
-		columns = append(columns, Column{Rule: rule, Raw: raw, Normalized: normalized})
+		c := Column{Rule: rule, Raw: make([]int64, len(t.Feasible)), Normalized: make([]int64, len(t.Feasible))}
+		scorer.raw(t.Feasible, c.Raw)
+		copy(c.Normalized, c.Raw)
+		scorer.normalize(c.Normalized)
+		columns = append(columns, c)
 	}
 	return columns
 }
 
-// Total returns the weighted sum of the columns for each of the nodes.
-func Total(columns []Column, nodes int) []int64 {
-	total := make([]int64, nodes)
-	for _, c := range columns {
-		for i, score := range c.Normalized {
-			total[i] += c.Rule.Weight * score
+// Rank returns the weighted sum of what the rules say of each feasible node of a
+// turn: that of Columns, without the columns.
+func Rank(rules []Rule, t *model.Turn) []int64 {
+	total, scores := make([]int64, len(t.Feasible)), make([]int64, len(t.Feasible))
+	same := int64(0) // what all nodes have
+	for _, rule := range rules {
+		scorer := rule.For(t)
+		switch {
+		case scorer.Score == nil:
+		case scorer.Same:
+			scorer.raw(t.Feasible[:1], scores[:1])
+			scorer.normalize(scores[:1])
+			same += rule.Weight * scores[0]
+		default:
+			scorer.raw(t.Feasible, scores)
+			scorer.normalize(scores)
+			for i, score := range scores {
+				total[i] += rule.Weight * score
+			}
 		}
 	}
+	for i := range total {
+		total[i] += same
+	}
 	return total
+}
+
+// raw asks about nodes.
+func (s *Scorer) raw(nodes []*model.Node, scores []int64) {
+	for i, n := range nodes {
+		scores[i] = s.Score(n)
+	}
+}
+
+func (s *Scorer) normalize(scores []int64) {
+	if s.Normalize != nil {
+		s.Normalize(scores)
+	}
 }

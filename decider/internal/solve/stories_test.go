@@ -15,14 +15,14 @@ import (
 	"github.com/berth-scheduler/berth/proto/scenario"
 )
 
-// leastAllocated is kube-scheduler's scores as a ranker.
-type leastAllocated struct{}
+// liking is kube-scheduler's scores as a ranker.
+type liking struct{}
 
-func (leastAllocated) Rank(t *model.Turn) []int64 {
-	return score.Total(score.Columns(score.Default(), t), len(t.Feasible))
+func (liking) Rank(t *model.Turn) []int64 {
+	return score.Rank(score.Default(), t)
 }
 
-func (leastAllocated) Explain(t *model.Turn) [][]*berthv1.Score {
+func (liking) Explain(t *model.Turn) [][]*berthv1.Score {
 	parts := make([][]*berthv1.Score, len(t.Feasible))
 	for _, c := range score.Columns(score.Default(), t) {
 		for i := range parts {
@@ -32,7 +32,7 @@ func (leastAllocated) Explain(t *model.Turn) [][]*berthv1.Score {
 	return parts
 }
 
-var solver = newSolver(leastAllocated{})
+var solver = newSolver(liking{})
 
 // newSolver returns a solver with the default rules and this liking.
 func newSolver(ranker solve.Ranker) solve.Solver {
