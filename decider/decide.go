@@ -32,6 +32,7 @@ func decide(ctx context.Context, args []string, stdin io.Reader, stdout, _ io.Wr
 		explain    = flags.Bool("explain", false, "say of every node why it was rejected or how it scored; prints a table unless -o is given")
 		policyName = flags.String("policy", "default", "which of the nodes that can take a pod it gets: default, first or random")
 		input      = flags.String("i", "json", "input `format`: json or binary")
+		preempt    = flags.Bool("preempt", false, "look for pods of lower priority to evict for pods that no node takes; not given, the request says")
 		output     = flags.String("o", "", "output `format`: json, binary or table (default json, or table with --explain)")
 		seed       = flags.Uint64("seed", 0, "replace the request's seed")
 	)
@@ -57,8 +58,11 @@ func decide(ctx context.Context, args []string, stdin io.Reader, stdout, _ io.Wr
 		request.Explanation = berthv1.ExplanationLevel_EXPLANATION_LEVEL_NODES
 	}
 	flags.Visit(func(f *flag.Flag) {
-		if f.Name == "seed" {
+		switch f.Name {
+		case "seed":
 			request.Seed = *seed
+		case "preempt":
+			request.Preempt = *preempt
 		}
 	})
 	s, err := service.New(service.Config{Policy: p, Version: buildVersion()})

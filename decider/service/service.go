@@ -129,7 +129,7 @@ func New(config Config) (*Service, error) {
 	if err := config.validate(); err != nil {
 		return nil, err
 	}
-	profile := &solve.Profile{Rules: filter.Default(), Ranker: ranker{policy: config.Policy, scores: score.Default()}}
+	profile := &solve.Profile{Rules: filter.Default(), Ranker: ranker{policy: config.Policy, scores: score.Default()}, Preempt: true}
 	s := &Service{
 		config: config,
 		solver: solve.Solver{Profile: func(string) *solve.Profile {
@@ -227,6 +227,7 @@ func (s *Service) decide(request *berthv1.DecideRequest, stop func() bool) (*ber
 		Seed:       request.GetSeed(),
 		Candidates: int(request.GetCandidates()),
 		Explain:    request.GetExplanation() == berthv1.ExplanationLevel_EXPLANATION_LEVEL_NODES,
+		Preempt:    request.GetPreempt(),
 		Stop:       stop,
 	})
 	for i, refusal := range refused {
