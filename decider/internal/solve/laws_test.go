@@ -37,7 +37,67 @@ var (
 		}
 	})
 	hostPorts = rapid.SliceOfN(hostPort, 0, 2)
+	// Pods and namespaces share an alphabet of labels, so that selectors often
+	// select.
+	podKeys    = rapid.SampledFrom([]string{"app", "tier"})
+	podValues  = rapid.SampledFrom([]string{"a", "b"})
+	podLabels  = rapid.MapOfN(podKeys, podValues, 0, 2)
+	namespaces = rapid.SampledFrom([]string{"", "x", "y"})
+	features   = rapid.SliceOfNDistinct(rapid.SampledFrom([]string{"Swap", "UserNamespaces"}), 0, 2, rapid.ID)
 )
+
+// one is true once in so many draws.
+func one(t *rapid.T, in int, what string) bool { return rapid.IntRange(1, in).Draw(t, what) == in }
+
+func drawLabelSelector(t *rapid.T) *berthv1.LabelSelector {
+	if one(t, 12, "absent") {
+		return nil
+	}
+	s := &berthv1.LabelSelector{MatchLabels: rapid.MapOfN(podKeys, podValues, 0, 1).Draw(t, "labels")}
+	if rapid.Bool().Draw(t, "expression") {
+		r := &berthv1.LabelSelectorRequirement{
+			Key:      podKeys.Draw(t, "key"),
+			Operator: berthv1.LabelSelectorOperator(rapid.IntRange(1, 4).Draw(t, "operator")),
+		}
+		if r.Operator <= berthv1.LabelSelectorOperator_LABEL_SELECTOR_OPERATOR_NOT_IN {
+			r.Values = rapid.SliceOfN(podValues, 1, 2).Draw(t, "values")
+		}
+		s.MatchExpressions = append(s.MatchExpressions, r)
+	}
+	return s
+}
+
+func drawPodAffinity(t *rapid.T) *berthv1.PodAffinity {
+	a := &berthv1.PodAffinity{}
+	for range rapid.SampledFrom([]int{0, 0, 0, 0, 1, 1, 2}).Draw(t, "terms") {
+		term := &berthv1.PodAffinityTerm{TopologyKey: keys.Draw(t, "topology"), LabelSelector: drawLabelSelector(t)}
+		if one(t, 3, "namespaced") {
+			term.Namespaces = rapid.SliceOfN(namespaces, 0, 2).Draw(t, "namespaces")
+		}
+		if one(t, 3, "selecting") {
+			term.NamespaceSelector = drawLabelSelector(t)
+		}
+		a.Required = append(a.Required, term)
+	}
+	return a
+}
+
+func drawSpread(t *rapid.T) []*berthv1.TopologySpreadConstraint {
+	var constraints []*berthv1.TopologySpreadConstraint
+	for range rapid.SampledFrom([]int{0, 0, 0, 1, 2}).Draw(t, "constraints") {
+		constraints = append(constraints, &berthv1.TopologySpreadConstraint{
+			MaxSkew:            rapid.Int32Range(1, 2).Draw(t, "skew"),
+			TopologyKey:        keys.Draw(t, "topology"),
+			WhenUnsatisfiable:  berthv1.UnsatisfiableAction(rapid.SampledFrom([]int32{1, 1, 1, 2}).Draw(t, "action")),
+			LabelSelector:      drawLabelSelector(t),
+			MinDomains:         rapid.SampledFrom([]int32{0, 0, 2, 3}).Draw(t, "domains"),
+			NodeAffinityPolicy: berthv1.NodeInclusionPolicy(rapid.IntRange(0, 2).Draw(t, "affinity")),
+			NodeTaintsPolicy:   berthv1.NodeInclusionPolicy(rapid.IntRange(0, 2).Draw(t, "taints")),
+			MatchLabelKeys:     rapid.SliceOfN(podKeys, 0, 1).Draw(t, "keys"),
+		})
+	}
+	return constraints
+}
 
 func drawRequirement(t *rapid.T) *berthv1.NodeSelectorRequirement {
 	r := &berthv1.NodeSelectorRequirement{
@@ -82,7 +142,14 @@ func drawNode(t *rapid.T, name string) *berthv1.Node {
 		n.Allocatable[r] *= 2
 	}
 	n.Allocatable["pods"] = rapid.Int64Range(0, 4).Draw(t, "pods")
-	for range rapid.SampledFrom([]int{0, 0, 0, 1, 2}).Draw(t, "taints") {
+	n.DeclaredFeatures = features.Draw(t, "features")
+	if rapid.Bool().Draw(t, "roomy") { // the rules that come last are reached
+		n.Unschedulable = false
+		n.Labels["zone"] = rapid.SampledFrom([]string{"a", "b", ""}).Draw(t, "zone")
+		n.Allocatable = map[string]int64{"cpu": 99, "memory": 99, "ephemeral-storage": 99, "example.com/gpu": 99, "pods": 99}
+		n.DeclaredFeatures = []string{"Swap", "UserNamespaces"}
+	}
+	for range rapid.SampledFrom([]int{0, 0, 0, 0, 0, 1, 2}).Draw(t, "taints") {
 		n.Taints = append(n.Taints, &berthv1.Taint{Key: keys.Draw(t, "key"), Value: values.Draw(t, "value"), Effect: effects.Draw(t, "effect")})
 	}
 	return n
@@ -93,16 +160,29 @@ func drawCluster(t *rapid.T) *berthv1.Snapshot {
 	for _, name := range rapid.SliceOfNDistinct(nodeNames, 0, 6, rapid.ID).Draw(t, "nodes") {
 		s.Nodes = append(s.Nodes, drawNode(t, name))
 	}
-	for i := range rapid.IntRange(0, 5).Draw(t, "placed") {
-		r := requests.Draw(t, "requests")
-		s.PlacedPods = append(s.PlacedPods, &berthv1.PlacedPod{
-			Uid: fmt.Sprintf("p%d", i), NodeName: nodeNames.Draw(t, "on"),
-			Requests: r, ScoreRequests: map[string]int64{"cpu": max(r["cpu"], 1), "memory": max(r["memory"], 1)},
-			HostPorts: hostPorts.Draw(t, "ports"), Priority: rapid.Int32Range(0, 2).Draw(t, "priority"),
-			Nominated: rapid.IntRange(0, 3).Draw(t, "nominated") == 0,
-		})
+	for i := range rapid.IntRange(0, 6).Draw(t, "placed") {
+		s.PlacedPods = append(s.PlacedPods, drawPlaced(t, fmt.Sprintf("p%d", i)))
+	}
+	for _, name := range rapid.SliceOfNDistinct(namespaces, 0, 3, rapid.ID).Draw(t, "namespaces") {
+		if name != "" {
+			s.Namespaces = append(s.Namespaces, &berthv1.Namespace{Name: name, Labels: podLabels.Draw(t, "labels")})
+		}
 	}
 	return s
+}
+
+func drawPlaced(t *rapid.T, uid string) *berthv1.PlacedPod {
+	r := requests.Draw(t, "requests")
+	q := &berthv1.PlacedPod{
+		Uid: uid, NodeName: nodeNames.Draw(t, "on"), Namespace: namespaces.Draw(t, "namespace"), Labels: podLabels.Draw(t, "labels"),
+		Requests: r, ScoreRequests: map[string]int64{"cpu": max(r["cpu"], 1), "memory": max(r["memory"], 1)},
+		HostPorts: hostPorts.Draw(t, "ports"), Priority: rapid.Int32Range(0, 2).Draw(t, "priority"),
+		Nominated: one(t, 4, "nominated"), Terminating: one(t, 4, "terminating"),
+	}
+	if one(t, 2, "repelling") {
+		q.PodAffinity, q.PodAntiAffinity = drawPodAffinity(t), drawPodAffinity(t)
+	}
+	return q
 }
 
 func drawPods(t *rapid.T) []*berthv1.Pod {
@@ -113,6 +193,12 @@ func drawPods(t *rapid.T) []*berthv1.Pod {
 			Uid: fmt.Sprintf("w%d", i), Requests: r,
 			ScoreRequests: map[string]int64{"cpu": max(r["cpu"], 1), "memory": max(r["memory"], 1)},
 			HostPorts:     hostPorts.Draw(t, "ports"), Priority: rapid.Int32Range(0, 2).Draw(t, "priority"),
+			Namespace: namespaces.Draw(t, "namespace"), Labels: podLabels.Draw(t, "labels"),
+			PodAffinity: drawPodAffinity(t), PodAntiAffinity: drawPodAffinity(t),
+			TopologySpreadConstraints: drawSpread(t),
+		}
+		if one(t, 4, "particular") {
+			p.RequiredFeatures = features.Draw(t, "features")
 		}
 		// Some of them have a nomination.
 		if rapid.IntRange(0, 3).Draw(t, "nominee") == 0 {
@@ -145,6 +231,7 @@ func placed(p *berthv1.Pod, node string) *berthv1.PlacedPod {
 	return &berthv1.PlacedPod{
 		Uid: p.Uid, NodeName: node, Requests: p.Requests, ScoreRequests: p.ScoreRequests,
 		HostPorts: p.HostPorts, Priority: p.Priority,
+		Namespace: p.Namespace, Labels: p.Labels, PodAffinity: p.PodAffinity, PodAntiAffinity: p.PodAntiAffinity,
 	}
 }
 
@@ -309,6 +396,55 @@ func TestNothingSurvives(t *testing.T) {
 	})
 }
 
+// What was counted over the cluster follows the pods that are moved. Terminating
+// pods and empty selectors are left out: with them, as with kube-scheduler, adding
+// is not what counting anew would say.
+func TestMovedPodsAreCounted(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		state, record := drawCluster(t), drawPods(t)[0]
+		state.PlacedPods = slices.DeleteFunc(state.PlacedPods, func(q *berthv1.PlacedPod) bool { return q.Terminating || q.Nominated })
+		record.TopologySpreadConstraints = slices.DeleteFunc(record.TopologySpreadConstraints, func(c *berthv1.TopologySpreadConstraint) bool {
+			return c.LabelSelector != nil && len(c.LabelSelector.MatchLabels)+len(c.LabelSelector.MatchExpressions)+len(c.MatchLabelKeys) == 0
+		})
+		snapshot, err := model.NewSnapshot(state, filter.Constraints(filter.Default()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		pod, err := snapshot.NewPod(record)
+		if err != nil {
+			t.Fatal(err)
+		}
+		verdicts := func(f *filter.Filter) []string {
+			var of []string
+			for _, n := range snapshot.Nodes {
+				rule, reasons := f.Reject(n)
+				of = append(of, fmt.Sprint(n.Name, rule, reasons))
+			}
+			return of
+		}
+		moving := filter.Compile(filter.Default(), pod, snapshot)
+		before := verdicts(moving)
+		var removed []func()
+		for _, n := range snapshot.Nodes {
+			for _, q := range slices.Clone(n.Pods) {
+				if rapid.Bool().Draw(t, "removed") {
+					moving.Remove(q, n)
+					removed = append(removed, func() { moving.Add(q, n) })
+				}
+			}
+		}
+		if moved, counted := verdicts(moving), verdicts(filter.Compile(filter.Default(), pod, snapshot)); !slices.Equal(moved, counted) {
+			t.Fatalf("%q after pods were removed; counted anew %q", moved, counted)
+		}
+		for _, add := range removed {
+			add()
+		}
+		if after := verdicts(moving); !slices.Equal(after, before) {
+			t.Fatalf("%q after pods were put back; before %q", after, before)
+		}
+	})
+}
+
 // change is one change of a state.
 type change struct {
 	object   berthv1.ObjectKind
@@ -316,31 +452,74 @@ type change struct {
 	nodeName string
 }
 
-// drawChange changes s by one record.
+// drawChange changes s by one record, if there is one to change.
 func drawChange(t *rapid.T, s *berthv1.Snapshot) change {
-	nodes, placed := len(s.Nodes), len(s.PlacedPods)
-	if at := rapid.IntRange(0, nodes+placed).Draw(t, "change"); at > nodes {
-		q := s.PlacedPods[at-nodes-1]
-		c := change{berthv1.ObjectKind_OBJECT_KIND_PLACED_POD, berthv1.ChangeKind_CHANGE_KIND_UPDATED, q.NodeName}
-		q.Requests, q.HostPorts = nil, nil
-		if rapid.Bool().Draw(t, "deleted") {
-			c.kind = berthv1.ChangeKind_CHANGE_KIND_DELETED
-			s.PlacedPods = slices.Delete(s.PlacedPods, at-nodes-1, at-nodes)
-		}
-		return c
-	} else if at < nodes {
-		s.Nodes[at] = drawNode(t, s.Nodes[at].Name)
-		return change{berthv1.ObjectKind_OBJECT_KIND_NODE, berthv1.ChangeKind_CHANGE_KIND_UPDATED, s.Nodes[at].Name}
+	c := change{
+		object: berthv1.ObjectKind(rapid.IntRange(1, 3).Draw(t, "object")),
+		kind:   berthv1.ChangeKind(rapid.IntRange(1, 3).Draw(t, "change")),
 	}
-	name := nodeNames.Filter(func(name string) bool {
-		return !slices.ContainsFunc(s.Nodes, func(n *berthv1.Node) bool { return n.Name == name })
-	})
-	if nodes == 6 {
-		name = rapid.Just("n6")
+	switch c.object {
+	case berthv1.ObjectKind_OBJECT_KIND_NODE:
+		var n *berthv1.Node
+		s.Nodes, n = drawChangeOf(t, s.Nodes, c.kind, func(old *berthv1.Node) *berthv1.Node {
+			if old != nil {
+				return drawNode(t, old.Name)
+			}
+			names := []string{"n0", "n1", "n2", "n3", "n4", "n5", "n6"}
+			for _, n := range s.Nodes {
+				names = slices.DeleteFunc(names, func(name string) bool { return name == n.Name })
+			}
+			return drawNode(t, rapid.SampledFrom(names).Draw(t, "new"))
+		})
+		c.nodeName = n.GetName()
+	case berthv1.ObjectKind_OBJECT_KIND_PLACED_POD:
+		var q *berthv1.PlacedPod
+		s.PlacedPods, q = drawChangeOf(t, s.PlacedPods, c.kind, func(old *berthv1.PlacedPod) *berthv1.PlacedPod {
+			if old == nil {
+				return drawPlaced(t, "p-new")
+			}
+			if rapid.Bool().Draw(t, "shrunk") {
+				next := proto.Clone(old).(*berthv1.PlacedPod)
+				next.Requests, next.HostPorts = nil, nil
+				return next
+			}
+			next := drawPlaced(t, old.Uid)
+			next.NodeName = old.NodeName // pods do not move
+			return next
+		})
+		c.nodeName = q.GetNodeName()
+	case berthv1.ObjectKind_OBJECT_KIND_NAMESPACE:
+		s.Namespaces, _ = drawChangeOf(t, s.Namespaces, c.kind, func(old *berthv1.Namespace) *berthv1.Namespace {
+			next := &berthv1.Namespace{Name: old.GetName(), Labels: podLabels.Draw(t, "labels")}
+			for i := 0; next.Name == ""; i++ {
+				name := []string{"x", "y", "z"}[i]
+				if !slices.ContainsFunc(s.Namespaces, func(n *berthv1.Namespace) bool { return n.Name == name }) {
+					next.Name = name
+				}
+			}
+			return next
+		})
 	}
-	n := drawNode(t, name.Draw(t, "new"))
-	s.Nodes = append(s.Nodes, n)
-	return change{berthv1.ObjectKind_OBJECT_KIND_NODE, berthv1.ChangeKind_CHANGE_KIND_ADDED, n.Name}
+	return c
+}
+
+// drawChangeOf adds a record to records, or updates or deletes one if there is any,
+// and returns it. draw draws a record to put in place of another, or of nil.
+func drawChangeOf[R any](t *rapid.T, records []*R, kind berthv1.ChangeKind, draw func(*R) *R) ([]*R, *R) {
+	if kind == berthv1.ChangeKind_CHANGE_KIND_ADDED {
+		added := draw(nil)
+		return append(records, added), added
+	}
+	if len(records) == 0 {
+		return records, nil
+	}
+	at := rapid.IntRange(0, len(records)-1).Draw(t, "at")
+	old := records[at]
+	if kind == berthv1.ChangeKind_CHANGE_KIND_DELETED {
+		return slices.Delete(slices.Clone(records), at, at+1), old
+	}
+	records[at] = draw(old)
+	return records, records[at]
 }
 
 // describes reads a wake condition word for word; s is the state after c.
