@@ -42,15 +42,6 @@ func podConstraints(p *corev1.Pod, out *berthv1.Pod, names constraints) []string
 	if len(out.HostPorts) > 0 {
 		names.add(berthv1.ConstraintNodePorts)
 	}
-	for i := range p.Spec.TopologySpreadConstraints {
-		switch p.Spec.TopologySpreadConstraints[i].WhenUnsatisfiable {
-		case corev1.DoNotSchedule:
-			names.add(berthv1.ConstraintPodTopologySpread)
-		case corev1.ScheduleAnyway:
-		default:
-			names.unknown("spec.topologySpreadConstraints.whenUnsatisfiable")
-		}
-	}
 	if a := p.Spec.Affinity; a != nil && a.PodAffinity != nil && len(a.PodAffinity.RequiredDuringSchedulingIgnoredDuringExecution) > 0 {
 		names.add(berthv1.ConstraintPodAffinity)
 	}
@@ -63,7 +54,7 @@ func podConstraints(p *corev1.Pod, out *berthv1.Pod, names constraints) []string
 	if len(p.Spec.ResourceClaims) > 0 || requestsDevices(out.Requests) {
 		names.add(berthv1.ConstraintDynamicResources)
 	}
-	if needsFeatures(p) {
+	if len(out.RequiredFeatures) > 0 {
 		names.add(berthv1.ConstraintNodeDeclaredFeatures)
 	}
 	if p.Spec.SchedulingGroup != nil {
@@ -87,10 +78,23 @@ func requestsDevices(requests map[string]int64) bool {
 // hold: features that every node has from an earlier version on are not asked for.
 var featuresVersion = version.MustParse("1.36.0")
 
-func needsFeatures(p *corev1.Pod) bool {
+// requiredFeatures are the features that a node must declare for the pod, sorted.
+func requiredFeatures(p *corev1.Pod, names *constraints) []string {
+	features := nodedeclaredfeatures.DefaultFramework
 	// kube-scheduler, too, looks at the spec alone.
-	need, err := nodedeclaredfeatures.DefaultFramework.InferForPodScheduling(&nodedeclaredfeatures.PodInfo{Spec: &p.Spec}, featuresVersion)
-	return err != nil || !need.IsEmpty()
+	need, err := features.InferForPodScheduling(&nodedeclaredfeatures.PodInfo{Spec: &p.Spec}, featuresVersion)
+	if err != nil {
+		names.unknown("spec")
+		return nil
+	}
+	if need.IsEmpty() {
+		return nil
+	}
+	required, err := features.Unmap(need)
+	if err != nil {
+		names.unknown("spec")
+	}
+	return required
 }
 
 // volumeConstraints has, by the kind's name in JSON, the constraint of every kind

@@ -16,8 +16,9 @@ import (
 	berthv1 "github.com/berth-scheduler/berth/proto/berth/v1"
 )
 
-// Pod is the pod as one that wants a node. Constraints that come from other pods
-// (ConstraintExistingAntiAffinity) are not in it: see MaySelect.
+// Pod is the pod as one that wants a node. What comes from other objects is not in
+// it: ConstraintExistingAntiAffinity, see MaySelect, and its spread selector, see
+// Workloads.
 func Pod(p *corev1.Pod) *berthv1.Pod {
 	names := make(constraints, 0, 4)
 	out := &berthv1.Pod{
@@ -35,7 +36,13 @@ func Pod(p *corev1.Pod) *berthv1.Pod {
 		HostPorts:        hostPorts(p),
 		Priority:         priority(p),
 		PreemptionPolicy: preemptionPolicy(p, &names),
+
+		TopologySpreadConstraints: topologySpreadConstraints(p, &names),
+		RequiredFeatures:          requiredFeatures(p, &names),
+		NominatedNodeName:         p.Status.NominatedNodeName,
 	}
+	out.PodAffinity, out.PodAntiAffinity = affinitiesToPods(p, &names)
+	images(p, out)
 	out.Constraints = podConstraints(p, out, names)
 	return out
 }
@@ -54,11 +61,42 @@ func PlacedPod(p *corev1.Pod, nodeName string) *berthv1.PlacedPod {
 		HostPorts:     hostPorts(p),
 		Priority:      priority(p),
 		Terminating:   p.DeletionTimestamp != nil,
+		Preempted:     preempted(p),
 	}
+	var names constraints
+	out.PodAffinity, out.PodAntiAffinity = placedAffinitiesToPods(p, &names)
+	out.Constraints = names.sorted()
 	if t := p.Status.StartTime; t != nil && !t.IsZero() {
 		out.StartTimeNanos = t.UnixNano()
 	}
 	return out
+}
+
+// Nominated is the pod as one for which room is set aside; nil if there is none set
+// aside, or if the pod will not take it because it has a node, is being deleted or
+// is gated.
+func Nominated(p *corev1.Pod) *berthv1.PlacedPod {
+	if p.Status.NominatedNodeName == "" || p.Spec.NodeName != "" || !Holds(p) ||
+		p.DeletionTimestamp != nil || len(p.Spec.SchedulingGates) > 0 {
+		return nil
+	}
+	out := PlacedPod(p, p.Status.NominatedNodeName)
+	out.Nominated = true
+	return out
+}
+
+// preempted is as kube-scheduler's preemption tells it: by the first condition of
+// that type.
+func preempted(p *corev1.Pod) bool {
+	if p.DeletionTimestamp == nil {
+		return false
+	}
+	for i := range p.Status.Conditions {
+		if c := &p.Status.Conditions[i]; c.Type == corev1.DisruptionTarget {
+			return c.Status == corev1.ConditionTrue && c.Reason == corev1.PodReasonPreemptionByScheduler
+		}
+	}
+	return false
 }
 
 // Node is the node, without anything that a heartbeat changes.
@@ -71,6 +109,10 @@ func Node(n *corev1.Node) *berthv1.Node {
 		Unschedulable: n.Spec.Unschedulable,
 		Allocatable:   allocatable(n),
 		Conditions:    conditions(n.Status.Conditions),
+		Images:        nodeImages(n),
+	}
+	if len(n.Status.DeclaredFeatures) > 0 {
+		out.DeclaredFeatures = slices.Sorted(slices.Values(n.Status.DeclaredFeatures))
 	}
 	for i := range n.Spec.Taints {
 		t := &n.Spec.Taints[i]
@@ -96,28 +138,6 @@ func Node(n *corev1.Node) *berthv1.Node {
 // Namespace is the namespace with what selectors read of it.
 func Namespace(n *corev1.Namespace) *berthv1.Namespace {
 	return &berthv1.Namespace{Name: n.Name, Labels: n.Labels}
-}
-
-// Snapshot is a cluster of these objects, its records sorted by their keys: names
-// of nodes and namespaces, uids of pods. Pods without a node and pods that hold
-// nothing are left out. Epoch and version are the caller's to set.
-func Snapshot(nodes []*corev1.Node, pods []*corev1.Pod, namespaces []*corev1.Namespace) *berthv1.Snapshot {
-	out := &berthv1.Snapshot{}
-	for _, n := range nodes {
-		out.Nodes = append(out.Nodes, Node(n))
-	}
-	for _, p := range pods {
-		if p.Spec.NodeName != "" && Holds(p) {
-			out.PlacedPods = append(out.PlacedPods, PlacedPod(p, p.Spec.NodeName))
-		}
-	}
-	for _, n := range namespaces {
-		out.Namespaces = append(out.Namespaces, Namespace(n))
-	}
-	slices.SortStableFunc(out.Nodes, func(a, b *berthv1.Node) int { return cmp.Compare(a.Name, b.Name) })
-	slices.SortStableFunc(out.PlacedPods, func(a, b *berthv1.PlacedPod) int { return cmp.Compare(a.Uid, b.Uid) })
-	slices.SortStableFunc(out.Namespaces, func(a, b *berthv1.Namespace) int { return cmp.Compare(a.Name, b.Name) })
-	return out
 }
 
 // Holds says whether the pod, once on a node, holds room there. A finished pod

@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 // fields says of every field of the API's types that bear on scheduling whether it
@@ -25,7 +27,7 @@ var fields = map[reflect.Type]string{
 		-setHostnameAsFQDN -os -hostnameOverride -schedulingGates`,
 	reflect.TypeFor[corev1.Container](): `
 		+ports +resources +restartPolicy +restartPolicyRules
-		-name -image -command -args -workingDir -envFrom -env -resizePolicy -volumeMounts -volumeDevices
+		+image -name -command -args -workingDir -envFrom -env -resizePolicy -volumeMounts -volumeDevices
 		-livenessProbe -readinessProbe -startupProbe -lifecycle -terminationMessagePath
 		-terminationMessagePolicy -imagePullPolicy -securityContext -stdin -stdinOnce -tty`,
 	reflect.TypeFor[corev1.ResourceRequirements](): `+requests -limits -claims`,
@@ -34,9 +36,30 @@ var fields = map[reflect.Type]string{
 	reflect.TypeFor[corev1.NodeAffinity](): `
 		+requiredDuringSchedulingIgnoredDuringExecution +preferredDuringSchedulingIgnoredDuringExecution`,
 	reflect.TypeFor[corev1.PodAffinity](): `
-		+requiredDuringSchedulingIgnoredDuringExecution -preferredDuringSchedulingIgnoredDuringExecution`,
+		+requiredDuringSchedulingIgnoredDuringExecution +preferredDuringSchedulingIgnoredDuringExecution`,
 	reflect.TypeFor[corev1.PodAntiAffinity](): `
-		+requiredDuringSchedulingIgnoredDuringExecution -preferredDuringSchedulingIgnoredDuringExecution`,
+		+requiredDuringSchedulingIgnoredDuringExecution +preferredDuringSchedulingIgnoredDuringExecution`,
+	// The API server merges the keys into the selector.
+	reflect.TypeFor[corev1.PodAffinityTerm](): `
+		+labelSelector +namespaces +topologyKey +namespaceSelector -matchLabelKeys -mismatchLabelKeys`,
+	reflect.TypeFor[corev1.WeightedPodAffinityTerm](): `+weight +podAffinityTerm`,
+	reflect.TypeFor[corev1.TopologySpreadConstraint](): `
+		+maxSkew +topologyKey +whenUnsatisfiable +labelSelector +minDomains +nodeAffinityPolicy
+		+nodeTaintsPolicy +matchLabelKeys`,
+	reflect.TypeFor[metav1.LabelSelector]():            `+matchLabels +matchExpressions`,
+	reflect.TypeFor[metav1.LabelSelectorRequirement](): `+key +operator +values`,
+	reflect.TypeFor[corev1.ImageVolumeSource]():        `+reference -pullPolicy`,
+	reflect.TypeFor[corev1.PodStatus](): `
+		+phase +conditions +nominatedNodeName +startTime +initContainerStatuses +containerStatuses
+		+allocatedResources +resources
+		-observedGeneration -message -reason -hostIP -hostIPs -podIP -podIPs -qosClass
+		-ephemeralContainerStatuses -resize -resourceClaimStatuses -extendedResourceClaimStatus
+		-nodeAllocatableResourceClaimStatuses`,
+	reflect.TypeFor[corev1.ContainerImage](): `+names +sizeBytes`,
+	reflect.TypeFor[policyv1.PodDisruptionBudgetSpec](): `
+		+selector -minAvailable -maxUnavailable -unhealthyPodEvictionPolicy`,
+	reflect.TypeFor[policyv1.PodDisruptionBudgetStatus](): `
+		+disruptedPods +disruptionsAllowed -observedGeneration -currentHealthy -desiredHealthy -expectedPods -conditions`,
 	reflect.TypeFor[corev1.NodeSelector]():            `+nodeSelectorTerms`,
 	reflect.TypeFor[corev1.NodeSelectorTerm]():        `+matchExpressions +matchFields`,
 	reflect.TypeFor[corev1.NodeSelectorRequirement](): `+key +operator +values`,
@@ -46,8 +69,8 @@ var fields = map[reflect.Type]string{
 	reflect.TypeFor[corev1.Taint]():         `+key +value +effect -timeAdded`,
 	reflect.TypeFor[corev1.NodeCondition](): `+type +status -lastHeartbeatTime -lastTransitionTime -reason -message`,
 	reflect.TypeFor[corev1.NodeStatus](): `
-		+allocatable +conditions -capacity -phase -addresses -daemonEndpoints -nodeInfo -images -volumesInUse
-		-volumesAttached -config -runtimeHandlers -features -declaredFeatures`,
+		+allocatable +conditions -capacity -phase -addresses -daemonEndpoints -nodeInfo +images -volumesInUse
+		-volumesAttached -config -runtimeHandlers -features +declaredFeatures`,
 }
 
 func TestEveryFieldIsDecidedOn(t *testing.T) {

@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/rest"
@@ -97,29 +95,3 @@ func (c *Client) Ping(ctx context.Context) error {
 
 // pollInterval is how often a condition that nobody announces is looked at.
 const pollInterval = 20 * time.Millisecond
-
-// List reads every pod, node and namespace by quorum, each kind at a version of its
-// own.
-func (c *Client) List(ctx context.Context) ([]*corev1.Node, []*corev1.Pod, []*corev1.Namespace, error) {
-	nodes, err := c.main.CoreV1().Nodes().List(ctx, metav1.ListOptions{})
-	if err != nil {
-		return nil, nil, nil, fmt.Errorf("list nodes: %w", err)
-	}
-	pods, err := c.main.CoreV1().Pods(metav1.NamespaceAll).List(ctx, metav1.ListOptions{})
-	if err != nil {
-		return nil, nil, nil, fmt.Errorf("list pods: %w", err)
-	}
-	namespaces, err := c.main.CoreV1().Namespaces().List(ctx, metav1.ListOptions{})
-	if err != nil {
-		return nil, nil, nil, fmt.Errorf("list namespaces: %w", err)
-	}
-	return pointers(nodes.Items), pointers(pods.Items), pointers(namespaces.Items), nil
-}
-
-func pointers[T any](items []T) []*T {
-	out := make([]*T, len(items))
-	for i := range items {
-		out[i] = &items[i]
-	}
-	return out
-}

@@ -4,19 +4,41 @@ import (
 	"maps"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	resourcehelper "k8s.io/component-helpers/resource"
 )
 
-// defaultPod does what the API server does to a new pod, as far as it matters to
+// setDefaults does what the API server does to a new object, as far as it matters to
 // scheduling.
+func setDefaults(o object) {
+	uid := o.GetName()
+	switch o.(type) {
+	case *corev1.Node, *corev1.Namespace:
+	default:
+		if o.GetNamespace() == "" {
+			o.SetNamespace(corev1.NamespaceDefault)
+		}
+		uid = o.GetNamespace() + "/" + uid
+	}
+	if o.GetUID() == "" {
+		o.SetUID(types.UID(uid))
+	}
+	switch o := o.(type) {
+	case *corev1.Node:
+		defaultNode(o)
+	case *corev1.Namespace:
+		defaultNamespace(o)
+	case *corev1.Pod:
+		defaultPod(o)
+	case *corev1.ReplicationController:
+		if len(o.Spec.Selector) == 0 && o.Spec.Template != nil {
+			o.Spec.Selector = o.Spec.Template.Labels
+		}
+	}
+}
+
 func defaultPod(p *corev1.Pod) {
-	if p.Namespace == "" {
-		p.Namespace = corev1.NamespaceDefault
-	}
-	if p.UID == "" {
-		p.UID = types.UID(p.Namespace + "/" + p.Name)
-	}
 	s := &p.Spec
 	if s.SchedulerName == "" {
 		s.SchedulerName = corev1.DefaultSchedulerName
@@ -32,6 +54,7 @@ func defaultPod(p *corev1.Pod) {
 			s.Tolerations[i].Operator = corev1.TolerationOpEqual
 		}
 	}
+	mergeLabelKeys(p)
 	for i := range s.Volumes {
 		if s.Volumes[i].VolumeSource == (corev1.VolumeSource{}) {
 			s.Volumes[i].EmptyDir = &corev1.EmptyDirVolumeSource{}
@@ -85,19 +108,53 @@ func defaultPodRequests(p *corev1.Pod) {
 	r.Requests = requests
 }
 
-func defaultNode(n *corev1.Node) {
-	if n.UID == "" {
-		n.UID = types.UID(n.Name)
+// mergeLabelKeys puts matchLabelKeys and mismatchLabelKeys of affinities to pods into
+// their selectors, with the values that the pod has.
+func mergeLabelKeys(p *corev1.Pod) {
+	if p.Spec.Affinity == nil {
+		return
 	}
+	if a := p.Spec.Affinity.PodAffinity; a != nil {
+		mergeTerms(a.RequiredDuringSchedulingIgnoredDuringExecution, a.PreferredDuringSchedulingIgnoredDuringExecution, p.Labels)
+	}
+	if a := p.Spec.Affinity.PodAntiAffinity; a != nil {
+		mergeTerms(a.RequiredDuringSchedulingIgnoredDuringExecution, a.PreferredDuringSchedulingIgnoredDuringExecution, p.Labels)
+	}
+}
+
+func mergeTerms(required []corev1.PodAffinityTerm, preferred []corev1.WeightedPodAffinityTerm, labels map[string]string) {
+	for i := range required {
+		mergeTerm(&required[i], labels)
+	}
+	for i := range preferred {
+		mergeTerm(&preferred[i].PodAffinityTerm, labels)
+	}
+}
+
+func mergeTerm(t *corev1.PodAffinityTerm, labels map[string]string) {
+	if t.LabelSelector == nil {
+		return
+	}
+	for _, merge := range []struct {
+		keys     []string
+		operator metav1.LabelSelectorOperator
+	}{{t.MatchLabelKeys, metav1.LabelSelectorOpIn}, {t.MismatchLabelKeys, metav1.LabelSelectorOpNotIn}} {
+		for _, key := range merge.keys {
+			if value, ok := labels[key]; ok {
+				t.LabelSelector.MatchExpressions = append(t.LabelSelector.MatchExpressions,
+					metav1.LabelSelectorRequirement{Key: key, Operator: merge.operator, Values: []string{value}})
+			}
+		}
+	}
+}
+
+func defaultNode(n *corev1.Node) {
 	if len(n.Status.Allocatable) == 0 {
 		n.Status.Allocatable = n.Status.Capacity
 	}
 }
 
 func defaultNamespace(n *corev1.Namespace) {
-	if n.UID == "" {
-		n.UID = types.UID(n.Name)
-	}
 	if n.Labels == nil {
 		n.Labels = map[string]string{}
 	}

@@ -12,31 +12,37 @@ import (
 	"slices"
 	"strings"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
 	strictjson "sigs.k8s.io/json"
 	"sigs.k8s.io/yaml"
+
+	"github.com/berth-scheduler/berth/watcher/encode"
 )
 
 // manifests collects objects; seen has where each was found.
 type manifests struct {
-	objects
+	encode.Objects
 	seen  map[string]string
 	notes io.Writer
 }
 
 // readManifests reads the files in order, with defaults applied. Kinds that take no
 // part are noted.
-func readManifests(files []string, stdin io.Reader, notes io.Writer) (objects, error) {
+func readManifests(files []string, stdin io.Reader, notes io.Writer) (*encode.Objects, error) {
 	m := &manifests{seen: map[string]string{}, notes: notes}
 	for _, file := range files {
 		if err := m.readFile(file, stdin); err != nil {
-			return objects{}, err
+			return nil, err
 		}
 	}
-	return m.objects, nil
+	return &m.Objects, nil
 }
 
 func (m *manifests) readFile(file string, stdin io.Reader) error {
@@ -88,61 +94,67 @@ func (m *manifests) add(where string, raw []byte) error {
 		return errors.New("kind: required")
 	case head.APIVersion == "":
 		return errors.New("apiVersion: required")
-	case head.APIVersion != "v1":
-		fmt.Fprintf(m.notes, "%s: %s (%s) takes no part\n", where, head.Kind, head.APIVersion)
+	}
+	kind := schema.FromAPIVersionAndKind(head.APIVersion, head.Kind)
+	if of, ok := strings.CutSuffix(head.Kind, "List"); ok {
+		itemKind := kind.GroupVersion().WithKind(of)
+		if newObject[itemKind] != nil || kind == corev1.SchemeGroupVersion.WithKind("List") {
+			return m.addItems(where, head.Items, itemKind)
+		}
+	}
+	if newObject[kind] == nil {
+		if head.APIVersion == "v1" {
+			fmt.Fprintf(m.notes, "%s: %s takes no part\n", where, head.Kind)
+		} else {
+			fmt.Fprintf(m.notes, "%s: %s (%s) takes no part\n", where, head.Kind, head.APIVersion)
+		}
 		return nil
 	}
-	switch head.Kind {
-	case "List", "PodList", "NodeList", "NamespaceList":
-		for i, item := range head.Items {
-			item, err := withKind(item, strings.TrimSuffix(head.Kind, "List"))
-			if err == nil {
-				err = m.add(where, item)
-			}
-			if err != nil {
-				return fmt.Errorf("items[%d]: %w", i, err)
-			}
+	o := newObject[kind]()
+	if err := decode(raw, o); err != nil {
+		return err
+	}
+	setDefaults(o)
+	if err := m.once(where, head.Kind, o); err != nil {
+		return err
+	}
+	m.Add(o)
+	return nil
+}
+
+func (m *manifests) addItems(where string, items []json.RawMessage, kind schema.GroupVersionKind) error {
+	for i, item := range items {
+		item, err := withKind(item, kind.Kind, kind.GroupVersion().String())
+		if err == nil {
+			err = m.add(where, item)
 		}
-		return nil
-	case "Pod":
-		p := &corev1.Pod{}
-		if err := decode(raw, p); err != nil {
-			return err
+		if err != nil {
+			return fmt.Errorf("items[%d]: %w", i, err)
 		}
-		defaultPod(p)
-		if err := m.once(where, "Pod", p); err != nil {
-			return err
-		}
-		m.pods = append(m.pods, p)
-	case "Node":
-		n := &corev1.Node{}
-		if err := decode(raw, n); err != nil {
-			return err
-		}
-		defaultNode(n)
-		if err := m.once(where, "Node", n); err != nil {
-			return err
-		}
-		m.nodes = append(m.nodes, n)
-	case "Namespace":
-		n := &corev1.Namespace{}
-		if err := decode(raw, n); err != nil {
-			return err
-		}
-		defaultNamespace(n)
-		if err := m.once(where, "Namespace", n); err != nil {
-			return err
-		}
-		m.namespaces = append(m.namespaces, n)
-	default:
-		fmt.Fprintf(m.notes, "%s: %s takes no part\n", where, head.Kind)
 	}
 	return nil
 }
 
+// object is an object of a kind that takes part.
+type object interface {
+	metav1.Object
+	runtime.Object
+}
+
+var newObject = map[schema.GroupVersionKind]func() object{
+	corev1.SchemeGroupVersion.WithKind("Pod"):                   func() object { return &corev1.Pod{} },
+	corev1.SchemeGroupVersion.WithKind("Node"):                  func() object { return &corev1.Node{} },
+	corev1.SchemeGroupVersion.WithKind("Namespace"):             func() object { return &corev1.Namespace{} },
+	corev1.SchemeGroupVersion.WithKind("Service"):               func() object { return &corev1.Service{} },
+	corev1.SchemeGroupVersion.WithKind("ReplicationController"): func() object { return &corev1.ReplicationController{} },
+	appsv1.SchemeGroupVersion.WithKind("ReplicaSet"):            func() object { return &appsv1.ReplicaSet{} },
+	appsv1.SchemeGroupVersion.WithKind("StatefulSet"):           func() object { return &appsv1.StatefulSet{} },
+	policyv1.SchemeGroupVersion.WithKind("PodDisruptionBudget"): func() object { return &policyv1.PodDisruptionBudget{} },
+}
+
 // withKind gives items of a PodList and the like, which may leave it out, their
 // kind.
-func withKind(item json.RawMessage, kind string) (json.RawMessage, error) {
+func withKind(item json.RawMessage, kind, apiVersion string) (json.RawMessage, error) {
 	if kind == "" {
 		return item, nil
 	}
@@ -150,7 +162,7 @@ func withKind(item json.RawMessage, kind string) (json.RawMessage, error) {
 	if err := json.Unmarshal(item, &fields); err != nil {
 		return nil, err
 	}
-	for name, value := range map[string]string{"kind": kind, "apiVersion": "v1"} {
+	for name, value := range map[string]string{"kind": kind, "apiVersion": apiVersion} {
 		if _, ok := fields[name]; !ok {
 			fields[name], _ = json.Marshal(value)
 		}

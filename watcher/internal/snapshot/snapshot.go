@@ -26,9 +26,9 @@ import (
 	"github.com/berth-scheduler/berth/watcher/internal/kube"
 )
 
-const usage = `Prints a DecideRequest as JSON: the nodes, the pods on them, the namespaces, and the
-pods that wait for a node, in the order in which the watcher would ask about them.
-The same objects give the same bytes.
+const usage = `Prints a DecideRequest as JSON: the nodes, the pods on them or nominated for them, the
+namespaces, the pod disruption budgets, and the pods that wait for a node, in the
+order in which the watcher would ask about them. The same objects give the same bytes.
 
 Usage:
   watcher snapshot --kubeconfig FILE [flags]
@@ -37,13 +37,17 @@ Usage:
   watcher snapshot -f cluster.yaml --explain | decider decide --explain
 
 Manifests are YAML or JSON, of one or more documents; lists are taken apart, and
-kinds other than Pod, Node and Namespace take no part. No API server has seen them,
-so these defaults are applied here: a pod's namespace (default) and scheduler
+kinds other than Pod, Node, Namespace, Service, ReplicationController, ReplicaSet,
+StatefulSet and PodDisruptionBudget take no part. No API server has seen them, so
+these defaults are applied here: namespace default, a pod's scheduler
 (default-scheduler), requests from limits, a host port for every port under
 hostNetwork, protocol TCP, toleration operator Equal, an emptyDir for a volume
-without a source, a node's allocatable from its capacity, a namespace's name as its
-label, and a uid made from the name where there is none. Nothing that admission
-plugins do is done: priority classes, runtime classes, limit ranges.
+without a source, label keys of affinity terms merged into their selectors, a node's
+allocatable from its capacity, a namespace's name as its label, a
+ReplicationController's selector from its template, and a uid made from the name
+where there is none. Nothing that admission plugins or controllers do is done:
+priority classes, runtime classes, limit ranges, the pods of a ReplicaSet, the
+disruptions that a budget allows.
 
 Flags:
 `
@@ -58,13 +62,6 @@ type options struct {
 	pods           []string
 	seed           uint64
 	explain        bool
-}
-
-// objects is a cluster.
-type objects struct {
-	nodes      []*corev1.Node
-	pods       []*corev1.Pod
-	namespaces []*corev1.Namespace
 }
 
 // Run runs the command and returns the process's exit code: 0, 1 if the request
@@ -131,7 +128,7 @@ func parse(args []string, out io.Writer) (*options, error) {
 }
 
 func (o *options) run(stdin io.Reader, stderr io.Writer) ([]byte, error) {
-	var cluster objects
+	var cluster *encode.Objects
 	var err error
 	if o.kubeconfig != "" {
 		cluster, err = readCluster(o.kubeconfig)
@@ -141,7 +138,7 @@ func (o *options) run(stdin io.Reader, stderr io.Writer) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	waiting, err := o.choose(cluster.pods)
+	waiting, err := o.choose(cluster.Pods)
 	if err != nil {
 		return nil, err
 	}
@@ -151,7 +148,7 @@ func (o *options) run(stdin io.Reader, stderr io.Writer) ([]byte, error) {
 	return canonical(o.request(cluster, waiting))
 }
 
-func readCluster(kubeconfig string) (objects, error) {
+func readCluster(kubeconfig string) (*encode.Objects, error) {
 	// A person at the terminal may give up.
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
@@ -159,14 +156,12 @@ func readCluster(kubeconfig string) (objects, error) {
 	defer cancel()
 	client, err := kube.NewClient(kube.Config{Kubeconfig: kubeconfig, Version: "snapshot", Identity: "snapshot"})
 	if err != nil {
-		return objects{}, err
+		return nil, err
 	}
 	if err := client.Ping(ctx); err != nil {
-		return objects{}, err
+		return nil, err
 	}
-	var c objects
-	c.nodes, c.pods, c.namespaces, err = client.List(ctx)
-	return c, err
+	return client.List(ctx)
 }
 
 // choose returns the pods to ask about: the watcher's order is by priority, then by
@@ -224,27 +219,14 @@ func notWaiting(p *corev1.Pod) string {
 	return ""
 }
 
-func (o *options) request(c objects, waiting []*corev1.Pod) *berthv1.DecideRequest {
+func (o *options) request(c *encode.Objects, waiting []*corev1.Pod) *berthv1.DecideRequest {
 	out := &berthv1.DecideRequest{
-		State: &berthv1.DecideRequest_Snapshot{Snapshot: encode.Snapshot(c.nodes, c.pods, c.namespaces)},
+		State: &berthv1.DecideRequest_Snapshot{Snapshot: c.Snapshot()},
+		Pods:  c.PendingPods(waiting),
 		Seed:  o.seed,
 	}
 	if o.explain {
 		out.Explanation = berthv1.ExplanationLevel_EXPLANATION_LEVEL_NODES
-	}
-	var repelling []*corev1.Pod
-	for _, p := range c.pods {
-		if p.Spec.NodeName != "" && encode.Holds(p) && encode.AntiAffinity(p) {
-			repelling = append(repelling, p)
-		}
-	}
-	for _, p := range waiting {
-		pod := encode.Pod(p)
-		if slices.ContainsFunc(repelling, func(placed *corev1.Pod) bool { return encode.MaySelect(placed, p) }) {
-			pod.Constraints = append(pod.Constraints, berthv1.ConstraintExistingAntiAffinity)
-			slices.Sort(pod.Constraints)
-		}
-		out.Pods = append(out.Pods, pod)
 	}
 	return out
 }
