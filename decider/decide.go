@@ -30,6 +30,7 @@ func decide(ctx context.Context, args []string, stdin io.Reader, stdout, _ io.Wr
 	var (
 		flags      = flag.NewFlagSet("decider decide", flag.ContinueOnError)
 		explain    = flags.Bool("explain", false, "say of every node why it was rejected or how it scored; prints a table unless -o is given")
+		configName = flags.String("config", "", configUsage)
 		policyName = flags.String("policy", "default", "which of the nodes that can take a pod it gets: default, first or random")
 		input      = flags.String("i", "json", "input `format`: json or binary")
 		preempt    = flags.Bool("preempt", false, "look for pods of lower priority to evict for pods that no node takes; not given, the request says")
@@ -45,6 +46,10 @@ func decide(ctx context.Context, args []string, stdin io.Reader, stdout, _ io.Wr
 	p, err := policy.Named(*policyName)
 	if err != nil {
 		return usageError{err}
+	}
+	profiles, err := readProfiles(*configName)
+	if err != nil {
+		return err
 	}
 	encode, err := encoder(*output, *explain)
 	if err != nil {
@@ -65,7 +70,7 @@ func decide(ctx context.Context, args []string, stdin io.Reader, stdout, _ io.Wr
 			request.Preempt = *preempt
 		}
 	})
-	s, err := service.New(service.Config{Policy: p, Version: buildVersion()})
+	s, err := service.New(service.Config{Policy: p, Profiles: profiles, Version: buildVersion()})
 	if err != nil {
 		return err
 	}

@@ -9,10 +9,12 @@ import (
 // What the decider may not be linked with, and why. A prefix stands for all
 // packages below it.
 var forbidden = map[string]string{
-	"k8s.io/client-go": "a decider holds no credentials and talks to no API server",
-	"k8s.io/api":       "the contract is all that a decider knows of Kubernetes' objects",
+	"k8s.io/client-go":                         "a decider holds no credentials and talks to no API server",
 	"github.com/berth-scheduler/berth/watcher": "the processes share the contract and nothing else",
 }
+
+// What knows Kubernetes' own types: the configuration file is written in them.
+const knowsKubernetes = "github.com/berth-scheduler/berth/proto/config"
 
 // What the pure packages may not import directly: they have no clock, no
 // randomness, no logs, no goroutines' tools and no protocol.
@@ -23,6 +25,21 @@ func TestDependencies(t *testing.T) {
 		for prefix, why := range forbidden {
 			if dependency == prefix || strings.HasPrefix(dependency, prefix+"/") {
 				t.Errorf("the decider depends on %s: %s", dependency, why)
+			}
+		}
+	}
+}
+
+// The contract is all that a decider knows of Kubernetes' objects.
+func TestKubernetesTypes(t *testing.T) {
+	for _, line := range goList(t, "-deps", "-f", `{{.ImportPath}} {{join .Imports " "}}`, ".") {
+		imports := strings.Fields(line)
+		if !strings.HasPrefix(imports[0], "github.com/berth-scheduler/") || imports[0] == knowsKubernetes {
+			continue
+		}
+		for _, name := range imports[1:] {
+			if strings.HasPrefix(name, "k8s.io/api/") || strings.HasPrefix(name, "k8s.io/apimachinery/") {
+				t.Errorf("%s imports %s: only %s may", imports[0], name, knowsKubernetes)
 			}
 		}
 	}

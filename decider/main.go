@@ -30,6 +30,7 @@ import (
 
 	"github.com/berth-scheduler/berth/decider/policy"
 	"github.com/berth-scheduler/berth/decider/service"
+	"github.com/berth-scheduler/berth/proto/config"
 )
 
 func main() {
@@ -74,6 +75,10 @@ func serve(ctx context.Context, args []string, _ io.Reader, stdout, stderr io.Wr
 	if err != nil {
 		return usageError{err}
 	}
+	profiles, err := readProfiles(o.config)
+	if err != nil {
+		return err
+	}
 	credentials, err := o.credentials()
 	if err != nil {
 		return err
@@ -82,6 +87,7 @@ func serve(ctx context.Context, args []string, _ io.Reader, stdout, stderr io.Wr
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	s, err := service.New(service.Config{
 		Policy:          p,
+		Profiles:        profiles,
 		Version:         buildVersion(),
 		MaxMessageBytes: o.maxMessageBytes,
 		MaxPods:         o.maxPods,
@@ -113,7 +119,7 @@ func serve(ctx context.Context, args []string, _ io.Reader, stdout, stderr io.Wr
 		klog.InfoS("Serving metrics", "address", metricsListener.Addr().String())
 		group.Go(func() error { return serveMetrics(drained, metricsListener, registry, s.Ready) })
 	}
-	klog.InfoS("Serving decisions", "address", address(listener), "policy", p.Name(),
+	klog.InfoS("Serving decisions", "address", address(listener), "policy", p.Name(), "profiles", schedulerNames(profiles),
 		"version", buildVersion(), "tls", credentials != nil)
 	group.Go(func() error {
 		defer setDrained()
@@ -123,6 +129,15 @@ func serve(ctx context.Context, args []string, _ io.Reader, stdout, stderr io.Wr
 	klog.InfoS("Stopped")
 	klog.Flush()
 	return err
+}
+
+// schedulerNames are the names of the profiles, for people.
+func schedulerNames(profiles []config.Profile) []string {
+	names := []string{}
+	for _, p := range profiles {
+		names = append(names, p.SchedulerName)
+	}
+	return names
 }
 
 // unixScheme begins an address that is a socket's path.

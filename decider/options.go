@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"os"
 	"strings"
 	"time"
 
@@ -14,12 +15,15 @@ import (
 	"google.golang.org/grpc/credentials"
 	"k8s.io/klog/v2"
 	"k8s.io/klog/v2/textlogger"
+
+	"github.com/berth-scheduler/berth/proto/config"
 )
 
 // serveOptions are the flags of a serving decider.
 type serveOptions struct {
 	listen          string
 	metricsListen   string
+	config          string
 	policy          string
 	maxMessageBytes int
 	maxPods         int
@@ -44,6 +48,8 @@ Usage:
 Flags:
 `
 
+const configUsage = "`file` with a KubeSchedulerConfiguration, whose profiles say which rules apply to which scheduler name; empty means kube-scheduler's default profile for every one"
+
 // parseServeOptions returns nil options if --help or --version was all that was
 // asked for.
 func parseServeOptions(args []string, stdout io.Writer) (*serveOptions, error) {
@@ -51,6 +57,7 @@ func parseServeOptions(args []string, stdout io.Writer) (*serveOptions, error) {
 	flags := flag.NewFlagSet("decider", flag.ContinueOnError)
 	flags.StringVar(&o.listen, "listen", "127.0.0.1:50051", "`address` to serve gRPC on: host:port, port 0 for any, or unix:///path")
 	flags.StringVar(&o.metricsListen, "metrics-listen", "", "`address` to serve /metrics, /livez and /readyz on, port 0 for any; empty turns it off")
+	flags.StringVar(&o.config, "config", "", configUsage)
 	flags.StringVar(&o.policy, "policy", "default", "which of the nodes that can take a pod it gets: default, first or random")
 	flags.IntVar(&o.maxMessageBytes, "max-message-bytes", 64<<20, "largest message, in both directions")
 	flags.IntVar(&o.maxPods, "max-pods", 0, "most pods in one request; 0 leaves it to the message size")
@@ -134,6 +141,23 @@ func (o *serveOptions) validate() error {
 		return usageError{errors.New(strings.Join(complaints, "; "))}
 	}
 	return nil
+}
+
+// readProfiles reads the profiles of a configuration file; an empty name gives
+// none.
+func readProfiles(name string) ([]config.Profile, error) {
+	if name == "" {
+		return nil, nil
+	}
+	data, err := os.ReadFile(name)
+	if err != nil {
+		return nil, fmt.Errorf("--config: %w", err)
+	}
+	c, err := config.Read(data)
+	if err != nil {
+		return nil, usageError{fmt.Errorf("--config %s:\n%w", name, err)}
+	}
+	return c.Profiles, nil
 }
 
 // isLocal says whether only this machine can reach the address: a socket or a

@@ -15,8 +15,8 @@ import (
 // stateDigest returns the digest of a snapshot's records, whatever their order.
 //
 // Each record is encoded as protobuf, fields by number and maps by key, with one
-// byte for its kind before it (1 a node, 2 a placed pod, 3 a namespace), and
-// hashed with SHA-256. A hash is read as four big-endian 64-bit numbers; the
+// byte for its kind before it (1 a node, 2 a placed pod, 3 a namespace, 4 a
+// disruption budget), and hashed with SHA-256. A hash is read as four big-endian 64-bit numbers; the
 // digest is their sums modulo 2^64 over all records, one after the other in
 // hexadecimal. Adding and removing a record changes it by that record's hash
 // alone. It tells honest states apart and is no proof against somebody who
@@ -37,6 +37,11 @@ func stateDigest(s *berthv1.Snapshot) string {
 		d.start(3)
 		d.namespace(n)
 		d.end(n)
+	}
+	for _, b := range s.GetDisruptionBudgets() {
+		d.start(4)
+		d.budget(b)
+		d.end(b)
 	}
 	return fmt.Sprintf("%016x%016x%016x%016x", d.lanes[0], d.lanes[1], d.lanes[2], d.lanes[3])
 }
@@ -76,10 +81,10 @@ func (d *digest) node(n *berthv1.Node) {
 	for _, c := range n.GetConditions() {
 		d.message(7, c)
 	}
-	for _, name := range n.GetConstraints() {
-		d.buffer = protowire.AppendTag(d.buffer, 8, protowire.BytesType)
-		d.buffer = protowire.AppendString(d.buffer, name)
-	}
+	d.list(8, n.GetConstraints())
+	d.integers(9, n.GetImages())
+	d.list(10, n.GetDeclaredFeatures())
+	d.integers(11, n.GetSignals())
 }
 
 func (d *digest) placedPod(p *berthv1.PlacedPod) {
@@ -97,11 +102,29 @@ func (d *digest) placedPod(p *berthv1.PlacedPod) {
 	d.bool(10, p.GetTerminating())
 	d.integer(11, p.GetStartTimeNanos())
 	d.bool(12, p.GetNominated())
+	if p.PodAffinity != nil {
+		d.message(13, p.PodAffinity)
+	}
+	if p.PodAntiAffinity != nil {
+		d.message(14, p.PodAntiAffinity)
+	}
+	d.bool(15, p.GetPreempted())
+	d.list(16, p.GetConstraints())
 }
 
 func (d *digest) namespace(n *berthv1.Namespace) {
 	d.string(1, n.GetName())
 	d.strings(2, n.GetLabels())
+}
+
+func (d *digest) budget(b *berthv1.DisruptionBudget) {
+	d.string(1, b.GetNamespace())
+	d.string(2, b.GetName())
+	if b.Selector != nil {
+		d.message(3, b.Selector)
+	}
+	d.integer(4, int64(b.GetDisruptionsAllowed()))
+	d.list(5, b.GetDisruptedPods())
 }
 
 func (d *digest) string(field protowire.Number, value string) {
@@ -124,7 +147,15 @@ func (d *digest) bool(field protowire.Number, value bool) {
 	}
 }
 
-// message encodes a message that has no maps.
+// list encodes every string, the empty ones too.
+func (d *digest) list(field protowire.Number, values []string) {
+	for _, value := range values {
+		d.buffer = protowire.AppendTag(d.buffer, field, protowire.BytesType)
+		d.buffer = protowire.AppendString(d.buffer, value)
+	}
+}
+
+// message encodes a message as protobuf does. Few records have one with maps.
 func (d *digest) message(field protowire.Number, m proto.Message) {
 	d.buffer = protowire.AppendTag(d.buffer, field, protowire.BytesType)
 	d.buffer = protowire.AppendVarint(d.buffer, uint64(proto.Size(m)))

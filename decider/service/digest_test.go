@@ -16,7 +16,7 @@ import (
 func TestDigestEncodesEveryField(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var d digest
-		record := rapid.SampledFrom([]proto.Message{&berthv1.Node{}, &berthv1.PlacedPod{}, &berthv1.Namespace{}}).Draw(t, "record")
+		record := rapid.SampledFrom([]proto.Message{&berthv1.Node{}, &berthv1.PlacedPod{}, &berthv1.Namespace{}, &berthv1.DisruptionBudget{}}).Draw(t, "record")
 		record = record.ProtoReflect().New().Interface()
 		fill(t, record.ProtoReflect())
 		want, err := proto.MarshalOptions{Deterministic: true}.Marshal(record)
@@ -30,6 +30,8 @@ func TestDigestEncodesEveryField(t *testing.T) {
 			d.placedPod(r)
 		case *berthv1.Namespace:
 			d.namespace(r)
+		case *berthv1.DisruptionBudget:
+			d.budget(r)
 		}
 		if !bytes.Equal(d.buffer, want) {
 			t.Fatalf("%v: encoded %x, want %x", record, d.buffer, want)
@@ -61,6 +63,8 @@ func fill(t *rapid.T, m protoreflect.Message) {
 					list.Append(draw(t, f))
 				}
 			}
+		case f.Message() != nil:
+			fill(t, m.Mutable(f).Message())
 		default:
 			m.Set(f, draw(t, f))
 		}

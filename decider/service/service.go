@@ -11,6 +11,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -29,10 +30,10 @@ import (
 
 	"github.com/berth-scheduler/berth/decider/internal/filter"
 	"github.com/berth-scheduler/berth/decider/internal/model"
-	"github.com/berth-scheduler/berth/decider/internal/score"
 	"github.com/berth-scheduler/berth/decider/internal/solve"
 	"github.com/berth-scheduler/berth/decider/policy"
 	berthv1 "github.com/berth-scheduler/berth/proto/berth/v1"
+	"github.com/berth-scheduler/berth/proto/config"
 )
 
 // Config is what a decider is made of. The zero value of every field but Policy
@@ -40,6 +41,10 @@ import (
 type Config struct {
 	// Policy decides between the nodes that can take a pod. Required.
 	Policy policy.Policy
+	// Profiles say which rules apply to the pods of each scheduler name, as
+	// config.Read returns them; a pod of another scheduler name is INVALID then.
+	// None means kube-scheduler's default profile for every scheduler name.
+	Profiles []config.Profile
 	// Version is the build, as `--version` prints it.
 	Version string
 	// InstanceID names this process. Empty draws one.
@@ -117,6 +122,7 @@ type Service struct {
 
 	config     Config
 	digest     string
+	profiles   profiles
 	solver     solve.Solver
 	understood map[string]bool
 	admission  *admission
@@ -129,17 +135,23 @@ func New(config Config) (*Service, error) {
 	if err := config.validate(); err != nil {
 		return nil, err
 	}
-	profile := &solve.Profile{Rules: filter.Default(), Ranker: ranker{policy: config.Policy, scores: score.Default()}, Preempt: true}
+	profiles, err := newProfiles(config.Profiles, config.Policy)
+	if err != nil {
+		return nil, err
+	}
 	s := &Service{
-		config: config,
-		solver: solve.Solver{Profile: func(string) *solve.Profile {
-			return profile
-		}},
-		understood: filter.Constraints(profile.Rules),
+		config:   config,
+		profiles: profiles,
+		solver:   solve.Solver{Profile: profiles.of},
+		// A rule that a profile leaves out is understood all the same: that is
+		// what its file asks for.
+		understood: filter.Constraints(filter.Default()),
 		metrics:    newMetrics(),
 	}
 	s.admission = newAdmission(config.MaxConcurrent, config.MaxWaiting, s.metrics)
-	s.digest = s.configDigest()
+	if s.digest, err = s.configDigest(); err != nil {
+		return nil, err
+	}
 	if config.Registerer != nil {
 		if err := s.metrics.register(config.Registerer); err != nil {
 			return nil, fmt.Errorf("service: register metrics: %w", err)
@@ -149,13 +161,20 @@ func New(config Config) (*Service, error) {
 }
 
 // configDigest covers what decisions depend on besides the build.
-func (s *Service) configDigest() string {
+func (s *Service) configDigest() (string, error) {
 	lines := []string{"policy " + s.config.Policy.Name()}
 	if configured, ok := s.config.Policy.(policy.Configured); ok {
 		lines = append(lines, "configuration "+configured.Configuration())
 	}
+	for _, p := range s.config.Profiles {
+		encoded, err := json.Marshal(p)
+		if err != nil {
+			return "", fmt.Errorf("service: digest of Config.Profiles: %w", err)
+		}
+		lines = append(lines, "profile "+string(encoded))
+	}
 	sum := sha256.Sum256([]byte(strings.Join(append(lines, s.constraints()...), "\n")))
-	return hex.EncodeToString(sum[:])
+	return hex.EncodeToString(sum[:]), nil
 }
 
 func (s *Service) constraints() []string { return slices.Sorted(maps.Keys(s.understood)) }
@@ -261,6 +280,10 @@ func (s *Service) decodePods(snapshot *model.Snapshot, records []*berthv1.Pod) (
 		} else if uid != "" {
 			seen[uid] = true
 		}
+		if s.profiles.of(record.GetSchedulerName()) == nil {
+			refused[i] = invalid(record, i, s.profiles.unknown(record.GetSchedulerName()))
+			continue
+		}
 		if name := s.firstUnknown(record.GetConstraints()); name != "" {
 			refused[i] = unsupported(record, name)
 			continue
@@ -320,26 +343,4 @@ func stopper(ctx context.Context, start time.Time) func() bool {
 	}
 	last := deadline.Add(-min(deadline.Sub(start)/10, maxReserve))
 	return func() bool { return ctx.Err() != nil || !time.Now().Before(last) }
-}
-
-// ranker shows a policy the solver's turns.
-type ranker struct {
-	policy policy.Policy
-	scores []score.Rule
-}
-
-func (r ranker) Rank(t *model.Turn) []int64 {
-	scores := r.policy.Rank(policy.NewTurn(t, r.scores))
-	if len(scores) != len(t.Feasible) {
-		panic(fmt.Sprintf("policy %q returned %d scores for %d nodes", r.policy.Name(), len(scores), len(t.Feasible)))
-	}
-	return scores
-}
-
-func (r ranker) Explain(t *model.Turn) [][]*berthv1.Score {
-	explainer, ok := r.policy.(policy.Explainer)
-	if !ok {
-		return nil
-	}
-	return explainer.Explain(policy.NewTurn(t, r.scores))
 }

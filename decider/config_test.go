@@ -1,0 +1,73 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// configFile writes a configuration file and returns its name.
+func configFile(t *testing.T, content string) string {
+	t.Helper()
+	name := filepath.Join(t.TempDir(), "config.yaml")
+	if err := os.WriteFile(name, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return name
+}
+
+const emptyConfig = "apiVersion: kubescheduler.config.k8s.io/v1\nkind: KubeSchedulerConfiguration\n"
+
+// A file that cannot be read or understood ends the process with all complaints.
+func TestConfigErrors(t *testing.T) {
+	missing := filepath.Join(t.TempDir(), "missing.yaml")
+	broken := configFile(t, emptyConfig+"extenders: [{urlPrefix: x}]\nprofiles:\n- plugin: {}\n")
+	for _, c := range []struct {
+		args   string
+		status int
+		says   []string
+	}{
+		{"--config " + missing, 1, []string{"decider: --config: open " + missing + ": no such file or directory"}},
+		{"--config " + broken, 2, []string{"decider: --config " + broken + ":", "profiles[0].plugin: unknown field", "extenders: Forbidden: "}},
+		{"decide --config " + broken, 2, []string{"decider: --config " + broken + ":", "profiles[0].plugin: unknown field", "extenders: Forbidden: "}},
+	} {
+		status, stdout, stderr := command("{}", strings.Fields(c.args)...)
+		lines := strings.Split(strings.TrimSuffix(stderr, "\n"), "\n")
+		ok := status == c.status && stdout == "" && len(lines) == len(c.says)
+		for i := range lines {
+			ok = ok && strings.HasPrefix(lines[i], c.says[i])
+		}
+		if !ok {
+			t.Errorf("decider %s: status %d, stdout %q, stderr %q, want %d %q", c.args, status, stdout, stderr, c.status, c.says)
+		}
+	}
+}
+
+// decide answers by the profile of the pod's scheduler name.
+func TestDecideByProfile(t *testing.T) {
+	file := configFile(t, emptyConfig+`profiles:
+- schedulerName: packing
+  pluginConfig:
+  - name: NodeResourcesFit
+    args:
+      scoringStrategy: {type: MostAllocated}
+`)
+	const request = `{"snapshot": {"nodes": [
+		{"name": "large", "allocatable": {"cpu": "8000", "pods": "9"}},
+		{"name": "small", "allocatable": {"cpu": "1000", "pods": "9"}}]},
+		"pods": [{"uid": "one", "schedulerName": "NAME", "requests": {"cpu": "1000"}, "scoreRequests": {"cpu": "1000"}}]}`
+	for name, want := range map[string]string{
+		"packing": `"nodeName": "small"`,
+		"berth":   `"field": "pods[0].scheduler_name"`,
+	} {
+		status, stdout, stderr := command(strings.Replace(request, "NAME", name, 1), "decide", "--config", file)
+		if status != 0 || !strings.Contains(stdout, want) {
+			t.Errorf("%s: status %d, %s%s", name, status, stdout, stderr)
+		}
+	}
+	status, stdout, stderr := command(request, "decide")
+	if status != 0 || !strings.Contains(stdout, `"nodeName": "large"`) {
+		t.Errorf("without a file: status %d, %s%s", status, stdout, stderr)
+	}
+}
