@@ -23,6 +23,9 @@ type Config struct {
 	// The Lease is bounded by neither.
 	QPS   float32
 	Burst int
+	// NodeAnnotations is what the keys of those annotations begin with that the watch
+	// keeps on nodes; empty means that it keeps none.
+	NodeAnnotations string
 	// Version and Identity name this process in the API server's audit log.
 	Version, Identity string
 }
@@ -30,6 +33,7 @@ type Config struct {
 // Client talks to one API server. It may be used concurrently.
 type Client struct {
 	host     string
+	kept     string // Config.NodeAnnotations
 	main     kubernetes.Interface
 	reports  kubernetes.Interface
 	lease    kubernetes.Interface
@@ -47,7 +51,7 @@ func NewClient(config Config) (*Client, error) {
 	base.QPS, base.Burst = config.QPS, config.Burst
 	base.UserAgent = fmt.Sprintf("berth-watcher/%s (%s)", config.Version, config.Identity)
 
-	c := &Client{host: base.Host}
+	c := &Client{host: base.Host, kept: config.NodeAnnotations}
 	if c.metadata, err = metadata.NewForConfig(base); err != nil {
 		return nil, fmt.Errorf("kubernetes client: %w", err)
 	}

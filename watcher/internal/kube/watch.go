@@ -50,7 +50,7 @@ func NewWatch(client *Client, deliver func(driver.Event)) (*Watch, error) {
 				return driver.PodChanged{Pod: p}
 			},
 			func(p *corev1.Pod) driver.Event { return driver.PodGone{Pod: p} })},
-		{nodes, stripNode, handler(w.nodes, deliver,
+		{nodes, func(o any) { stripNode(o, client.kept) }, handler(w.nodes, deliver,
 			func(n *corev1.Node) driver.Event { return driver.NodeChanged{Node: n} },
 			func(n *corev1.Node) driver.Event { return driver.NodeGone{Node: n} })},
 		{namespaces, stripNamespace, handler(newDelivered(), deliver,
@@ -200,12 +200,15 @@ func resizedStatuses(in []corev1.ContainerStatus) []corev1.ContainerStatus {
 	return out
 }
 
-func stripNode(o any) {
+// stripNode keeps what encode, guard and the signals read.
+func stripNode(o any, annotations string) {
 	n, ok := o.(*corev1.Node)
 	if !ok {
 		return
 	}
+	kept := withPrefix(n.Annotations, annotations)
 	stripMeta(&n.ObjectMeta)
+	n.Annotations = kept
 	n.Status = corev1.NodeStatus{
 		Allocatable:      n.Status.Allocatable,
 		Conditions:       n.Status.Conditions,
