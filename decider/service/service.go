@@ -39,8 +39,12 @@ import (
 // Config is what a decider is made of. The zero value of every field but Policy
 // is useful.
 type Config struct {
-	// Policy decides between the nodes that can take a pod. Required.
+	// Policy decides between the nodes that can take a pod. Required, unless there
+	// is a Solver.
 	Policy policy.Policy
+	// Solver decides in place of Berth's own rules; Policy and Profiles are unset
+	// then. Nil means that they decide.
+	Solver Solver
 	// Profiles say which rules apply to the pods of each scheduler name, as
 	// config.Read returns them; a pod of another scheduler name is INVALID then.
 	// None means kube-scheduler's default profile for every scheduler name.
@@ -79,7 +83,10 @@ type Config struct {
 // validate fills in the defaults and returns all complaints at once.
 func (c *Config) validate() error {
 	var errs []error
-	if c.Policy == nil {
+	switch {
+	case c.Solver != nil && (c.Policy != nil || len(c.Profiles) > 0):
+		errs = append(errs, errors.New("service: Config.Solver decides in place of Config.Policy and Config.Profiles: set either it or them"))
+	case c.Solver == nil && c.Policy == nil:
 		errs = append(errs, errors.New("service: a decider needs a policy: set Config.Policy, for example to policy.Default()"))
 	}
 	for _, f := range []struct {
@@ -139,13 +146,17 @@ func New(config Config) (*Service, error) {
 	if err != nil {
 		return nil, err
 	}
+	// A rule that a profile leaves out is understood all the same: that is what
+	// its file asks for.
+	understood := filter.Constraints(filter.Default())
+	if config.Solver != nil {
+		profiles, understood = solverProfiles(config.Solver), solverConstraints(config.Solver)
+	}
 	s := &Service{
-		config:   config,
-		profiles: profiles,
-		solver:   solve.Solver{Profile: profiles.of},
-		// A rule that a profile leaves out is understood all the same: that is
-		// what its file asks for.
-		understood: filter.Constraints(filter.Default()),
+		config:     config,
+		profiles:   profiles,
+		solver:     solve.Solver{Profile: profiles.of},
+		understood: understood,
 		metrics:    newMetrics(),
 	}
 	s.admission = newAdmission(config.MaxConcurrent, config.MaxWaiting, s.metrics)
@@ -162,7 +173,10 @@ func New(config Config) (*Service, error) {
 
 // configDigest covers what decisions depend on besides the build.
 func (s *Service) configDigest() (string, error) {
-	lines := []string{"policy " + s.config.Policy.Name()}
+	lines := []string{"policy " + s.name()}
+	if s.config.Solver != nil {
+		lines = append(lines, "configuration "+s.config.Solver.Configuration())
+	}
 	if configured, ok := s.config.Policy.(policy.Configured); ok {
 		lines = append(lines, "configuration "+configured.Configuration())
 	}
@@ -177,12 +191,19 @@ func (s *Service) configDigest() (string, error) {
 	return hex.EncodeToString(sum[:]), nil
 }
 
+func (s *Service) name() string {
+	if s.config.Solver != nil {
+		return s.config.Solver.Name()
+	}
+	return s.config.Policy.Name()
+}
+
 func (s *Service) constraints() []string { return slices.Sorted(maps.Keys(s.understood)) }
 
 // Describe introduces the decider.
 func (s *Service) Describe(context.Context, *berthv1.DescribeRequest) (*berthv1.DescribeResponse, error) {
 	return &berthv1.DescribeResponse{
-		Name:         s.config.Policy.Name(),
+		Name:         s.name(),
 		Version:      s.config.Version,
 		InstanceId:   s.config.InstanceID,
 		ConfigDigest: s.digest,
@@ -209,7 +230,7 @@ func (s *Service) Decide(ctx context.Context, request *berthv1.DecideRequest) (*
 	}
 	defer release()
 
-	response, err := s.decide(request, stop)
+	response, err := s.decide(ctx, request, stop)
 	if err != nil {
 		return nil, err
 	}
@@ -218,7 +239,7 @@ func (s *Service) Decide(ctx context.Context, request *berthv1.DecideRequest) (*
 }
 
 // decide decodes, decides and encodes.
-func (s *Service) decide(request *berthv1.DecideRequest, stop func() bool) (*berthv1.DecideResponse, error) {
+func (s *Service) decide(ctx context.Context, request *berthv1.DecideRequest, stop func() bool) (*berthv1.DecideResponse, error) {
 	var state *berthv1.Snapshot
 	switch request.GetState().(type) {
 	case *berthv1.DecideRequest_Snapshot:
@@ -240,7 +261,7 @@ func (s *Service) decide(request *berthv1.DecideRequest, stop func() bool) (*ber
 		return nil, status.Error(codes.InvalidArgument, fieldErr.Error())
 	}
 	pods, refused := s.decodePods(snapshot, request.GetPods())
-	decisions := s.solver.Decide(&solve.Request{
+	decisions := s.solve(ctx, state, &solve.Request{
 		Snapshot:   snapshot,
 		Pods:       pods,
 		Seed:       request.GetSeed(),
