@@ -36,6 +36,7 @@ import (
 	"github.com/berth-scheduler/berth/watcher/internal/kube"
 	"github.com/berth-scheduler/berth/watcher/internal/loop"
 	"github.com/berth-scheduler/berth/watcher/internal/remote"
+	nodesignal "github.com/berth-scheduler/berth/watcher/internal/signal"
 	"github.com/berth-scheduler/berth/watcher/internal/snapshot"
 )
 
@@ -106,7 +107,7 @@ func schedule(ctx context.Context, o *options) error {
 
 	client, err := kube.NewClient(kube.Config{
 		Kubeconfig: o.kubeconfig, QPS: float32(o.kubeAPIQPS), Burst: o.kubeAPIBurst,
-		Version: version.Get().GitVersion, Identity: identity,
+		NodeAnnotations: o.signalPrefix, Version: version.Get().GitVersion, Identity: identity,
 	})
 	if err != nil {
 		return err
@@ -168,7 +169,16 @@ func schedule(ctx context.Context, o *options) error {
 		Metrics:  metrics,
 		Binders:  o.parallelBinds, CallTimeout: bindTimeout,
 	})
-	watch, err := kube.NewWatch(client, func(ev driver.Event) { l.Deliver(running, ev) })
+	deliver := func(ev driver.Event) { l.Deliver(running, ev) }
+	signals := kube.NewSignals(client, kube.SignalsConfig{
+		AnnotationPrefix: o.signalPrefix, MetricsInterval: o.signalMetrics,
+		Signal:     nodesignal.Config{MaxAge: o.signalMaxAge, MinChange: o.signalMinChange},
+		Registerer: registry,
+	}, deliver)
+	watch, err := kube.NewWatch(client, func(ev driver.Event) {
+		deliver(ev)
+		signals.Observe(ev)
+	})
 	if err != nil {
 		return err
 	}
@@ -185,6 +195,7 @@ func schedule(ctx context.Context, o *options) error {
 	}
 	background.Go(func() { pool.Run(running) })
 	background.Go(func() { watch.Run(running) })
+	background.Go(func() { signals.Run(running) })
 	background.Go(func() { reporter.Run(running) })
 	lead, stopped := make(chan struct{}), make(chan struct{})
 	background.Go(func() {

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"k8s.io/apimachinery/pkg/util/validation"
 )
 
 // options are the watcher's flags.
@@ -23,6 +25,11 @@ type options struct {
 	leaderElect                             bool
 	leaseNamespace, leaseName               string
 	leaseDuration, renewDeadline, retryTime time.Duration
+
+	signalPrefix    string
+	signalMetrics   time.Duration
+	signalMaxAge    time.Duration
+	signalMinChange float64
 
 	metricsListen   string
 	maxMessageBytes int
@@ -65,6 +72,10 @@ func parseOptions(args []string, out io.Writer, addLogging func(*flag.FlagSet)) 
 	fs.DurationVar(&o.leaseDuration, "leader-elect-lease-duration", 15*time.Second, "how long others wait for a leader that does not renew its Lease")
 	fs.DurationVar(&o.renewDeadline, "leader-elect-renew-deadline", 10*time.Second, "how long a leader tries to renew its Lease before it gives up")
 	fs.DurationVar(&o.retryTime, "leader-elect-retry-period", 500*time.Millisecond, "how long to wait between two tries to get or renew the Lease")
+	fs.StringVar(&o.signalPrefix, "signal-annotation-prefix", "", "nodes' annotations whose keys begin with `prefix`, for example signals.example.com/, are signals; empty means that none are")
+	fs.DurationVar(&o.signalMetrics, "signal-metrics-interval", 0, "how often to read nodes' use of cpu and memory from the metrics API, as signals; 0 means never")
+	fs.DurationVar(&o.signalMaxAge, "signal-max-age", 5*time.Minute, "how long after its time a signal's value holds")
+	fs.Float64Var(&o.signalMinChange, "signal-min-change", 0.05, "part of a signal's value that it has to change by for deciders to be told; 0 means every change")
 	fs.StringVar(&o.metricsListen, "metrics-listen", "127.0.0.1:0", "`address` that serves /metrics, /livez and /readyz; port 0 means any, which is logged; empty means off")
 	fs.IntVar(&o.maxMessageBytes, "max-message-bytes", 64<<20, "largest message to and from deciders")
 	fs.DurationVar(&o.decideTimeout, "decide-timeout", 15*time.Second, "how long one decider may take to answer")
@@ -167,10 +178,26 @@ func (o *options) complete() error {
 		{"--max-message-bytes", float64(o.maxMessageBytes)}, {"--decide-timeout", float64(o.decideTimeout)},
 		{"--max-batch-pods", float64(o.maxBatchPods)}, {"--parallel-binds", float64(o.parallelBinds)},
 		{"--leader-elect-retry-period", float64(o.retryTime)},
+		{"--signal-max-age", float64(o.signalMaxAge)},
 	} {
 		if positive.value <= 0 {
 			complain("%s must be more than 0", positive.flag)
 		}
+	}
+	if prefix := o.signalPrefix; prefix != "" {
+		domain, start, ok := strings.Cut(prefix, "/")
+		if !ok || len(validation.IsDNS1123Subdomain(domain)) > 0 || start != "" && len(validation.IsQualifiedName(start+"x")) > 0 || strings.Contains(start, "/") {
+			complain("--signal-annotation-prefix %s: want what annotations' keys begin with, a domain and a slash, such as signals.example.com/", prefix)
+		}
+	}
+	if o.signalMetrics < 0 {
+		complain("--signal-metrics-interval must not be less than 0")
+	}
+	if o.signalMaxAge > 0 && o.signalMaxAge <= o.signalMetrics {
+		complain("--signal-max-age must be more than --signal-metrics-interval, or values would be too old before the next come")
+	}
+	if !(o.signalMinChange >= 0 && o.signalMinChange < 1) {
+		complain("--signal-min-change must be at least 0 and less than 1")
 	}
 	if o.leaderElect {
 		if o.leaseDuration <= o.renewDeadline {

@@ -44,6 +44,18 @@ func TestBadCommandLines(t *testing.T) {
 		{[]string{ok, "--decider-server-name=n"}, "--decider-cert-file, --decider-key-file and --decider-server-name need --decider-ca-file"},
 		{[]string{ok, "--decider-ca-file=ca", "--decider-cert-file=c"}, "--decider-cert-file and --decider-key-file go together"},
 		{[]string{ok, "--max-batch-pods=0", "--parallel-binds=-1"}, "--max-batch-pods must be more than 0\n--parallel-binds must be more than 0"},
+		{[]string{ok, "--signal-annotation-prefix=signals"},
+			"--signal-annotation-prefix signals: want what annotations' keys begin with, a domain and a slash, such as signals.example.com/"},
+		{[]string{ok, "--signal-annotation-prefix=a/b/"},
+			"--signal-annotation-prefix a/b/: want what annotations' keys begin with, a domain and a slash, such as signals.example.com/"},
+		{[]string{ok, "--signal-annotation-prefix=/x"},
+			"--signal-annotation-prefix /x: want what annotations' keys begin with, a domain and a slash, such as signals.example.com/"},
+		{[]string{ok, "--signal-metrics-interval=-1s"}, "--signal-metrics-interval must not be less than 0"},
+		{[]string{ok, "--signal-metrics-interval=5m"},
+			"--signal-max-age must be more than --signal-metrics-interval, or values would be too old before the next come"},
+		{[]string{ok, "--signal-max-age=-1s", "--signal-min-change=NaN"},
+			"--signal-max-age must be more than 0\n--signal-min-change must be at least 0 and less than 1"},
+		{[]string{ok, "--signal-min-change=1"}, "--signal-min-change must be at least 0 and less than 1"},
 		{[]string{ok, "--leader-elect-lease-duration=10s"}, "--leader-elect-lease-duration must be more than --leader-elect-renew-deadline"},
 		{[]string{ok, "--leader-elect-renew-deadline=5s"}, "--leader-elect-renew-deadline must be more than the 5s that a binding may take"},
 	} {
@@ -78,6 +90,7 @@ func TestGoodCommandLines(t *testing.T) {
 			map[string][]string{"x": {"127.0.0.1:1"}, "y": {"127.0.0.1:1"}}, "berth-x"},
 		{"--insecure --decider 10.0.0.1:1", map[string][]string{"berth": {"10.0.0.1:1"}}, "berth-berth"},
 		{"--decider-ca-file ca --decider dns:///d:1 --leader-elect-resource-name l", map[string][]string{"berth": {"dns:///d:1"}}, "l"},
+		{"--signal-annotation-prefix example.com/signal- --signal-metrics-interval 30s --signal-min-change 0 --decider 127.0.0.1:1", map[string][]string{"berth": {"127.0.0.1:1"}}, "berth-berth"},
 		{"--leader-elect=false --leader-elect-renew-deadline 1s --decider 127.0.0.1:1", map[string][]string{"berth": {"127.0.0.1:1"}}, "berth-berth"},
 	} {
 		o, err := parseOptions(strings.Fields(test.args), io.Discard, noLogging)

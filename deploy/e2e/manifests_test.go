@@ -243,6 +243,7 @@ func TestAccess(t *testing.T) {
 	const everywhere = `events.events.k8s.io [create patch]
 namespaces [list watch]
 nodes [list watch]
+nodes.metrics.k8s.io [list]
 pods [get list watch]
 pods/binding [create]
 pods/status [patch]
