@@ -406,6 +406,8 @@ func TestMovedPodsAreCounted(t *testing.T) {
 		record.TopologySpreadConstraints = slices.DeleteFunc(record.TopologySpreadConstraints, func(c *berthv1.TopologySpreadConstraint) bool {
 			return c.LabelSelector != nil && len(c.LabelSelector.MatchLabels)+len(c.LabelSelector.MatchExpressions)+len(c.MatchLabelKeys) == 0
 		})
+		// The rules that count are reached.
+		record.Requests, record.HostPorts, record.NodeName, record.Tolerations = nil, nil, "", nil
 		snapshot, err := model.NewSnapshot(state, filter.Constraints(filter.Default()))
 		if err != nil {
 			t.Fatal(err)
