@@ -80,6 +80,9 @@ type Config struct {
 	// MaxBinding is how many bindings may be under way before no more batches are
 	// handed out.
 	MaxBinding int
+	// Backoffs are how long pods wait that failed. The zero value is
+	// kube-scheduler's.
+	Backoffs queue.Backoffs
 }
 
 // Driver is the state machine. Use New. One caller at a time.
@@ -96,7 +99,8 @@ type Driver struct {
 	unread []unread // in the order in which they are due
 	seed   uint64
 
-	batch    *Batch // outstanding, nil if none
+	batch    *Batch                  // outstanding, nil if none
+	since    map[cluster.Change]bool // what changed since it was handed out
 	batches  uint64
 	pauses   map[string]*pause // by scheduler name
 	held     time.Time         // no batch is handed out before
@@ -117,12 +121,13 @@ type pod struct {
 	sent *berthv1.Pod
 	// withdrawn pods were gated or deleted while a decision was in flight.
 	withdrawn   bool
-	refusals    int       // answers refused in a row
-	unsupported int       // deciders in a row that do not understand it
-	told        *pause    // the outage of which its owner was told
-	reported    bool      // Scheduled has been reported
-	why         string    // reading: what the bind said
-	retry       time.Time // reading: when to read again; zero while a read is under way
+	waitsFor    []*berthv1.WakeCondition // since its last rejection
+	refusals    int                      // answers refused in a row
+	unsupported int                      // deciders in a row that do not understand it
+	told        *pause                   // the outage of which its owner was told
+	reported    bool                     // Scheduled has been reported
+	why         string                   // reading: what the bind said
+	retry       time.Time                // reading: when to read again; zero while a read is under way
 }
 
 // unread is a pod in phase reading, between two reads, if retry is still its own.
@@ -162,7 +167,7 @@ type Refusal struct {
 func New(config Config) *Driver {
 	return &Driver{
 		config:   config,
-		queue:    queue.New(),
+		queue:    queue.New(config.Backoffs),
 		ledger:   cluster.New(config.Epoch),
 		pods:     map[types.UID]*pod{},
 		keys:     map[types.NamespacedName]types.UID{},
@@ -186,9 +191,7 @@ func (d *Driver) Step(now time.Time, ev Event) {
 	case PodGone:
 		d.podGone(ev.Pod)
 	case NodeChanged:
-		if d.ledger.SetNode(ev.Node) {
-			d.queue.WakeAll(d.now)
-		}
+		d.ledger.SetNode(ev.Node)
 	case NodeGone:
 		d.ledger.RemoveNode(ev.Node.Name)
 	case SignalsChanged:
@@ -197,6 +200,18 @@ func (d *Driver) Step(now time.Time, ev Event) {
 		d.ledger.SetNamespace(ev.Namespace)
 	case NamespaceGone:
 		d.ledger.RemoveNamespace(ev.Namespace.Name)
+	case WorkloadChanged:
+		if d.ledger.SetWorkload(ev.Object) {
+			d.respread(ev.Object.GetNamespace())
+		}
+	case WorkloadGone:
+		if d.ledger.RemoveWorkload(ev.Object) {
+			d.respread(ev.Object.GetNamespace())
+		}
+	case BudgetChanged:
+		d.ledger.SetBudget(ev.Budget)
+	case BudgetGone:
+		d.ledger.RemoveBudget(ev.Budget.Namespace, ev.Budget.Name)
 	case DecidersChanged:
 		d.deciders++
 		d.pauses = map[string]*pause{}
@@ -210,6 +225,7 @@ func (d *Driver) Step(now time.Time, ev Event) {
 	default:
 		panic(fmt.Sprintf("driver: unknown event %T", ev))
 	}
+	d.notice()
 	d.queue.Expire(d.now)
 	d.retryReads()
 }
@@ -285,6 +301,10 @@ func (d *Driver) podChanged(object *corev1.Pod) {
 	if _, assumed, holds := d.ledger.Holds(object.UID); holds && !assumed {
 		return // older than what a read has told: pods do not lose their node
 	}
+	// Whoever schedules the pod: room was made for it, and another's pod that takes it
+	// first would have to be placed, or evicted for, all over again. kube-scheduler
+	// knows of its own pods alone.
+	d.ledger.Nominate(object)
 	if _, ours := d.config.Deciders[object.Spec.SchedulerName]; !ours {
 		return
 	}
@@ -308,19 +328,49 @@ func (d *Driver) podChanged(object *corev1.Pod) {
 	}
 
 	record := encode.Pod(object)
+	record.SpreadSelector = d.ledger.SpreadSelector(object)
 	if p == nil {
 		d.pods[object.UID] = &pod{object: object, record: record}
 		d.enqueue(object)
 		return
 	}
-	changed := !proto.Equal(p.record, record)
 	p.object, p.withdrawn = object, false
-	if changed {
-		p.record = record
-		if p.phase == queued {
-			d.queue.Remove(object.UID)
-			d.enqueue(object)
+	if proto.Equal(p.record, record) {
+		return
+	}
+	asked := asksOtherwise(p.record, record)
+	p.record = record
+	if p.phase == queued && asked {
+		d.queue.Remove(object.UID)
+		d.enqueue(object)
+	}
+}
+
+// asksOtherwise says whether the pod itself changed, not only the node for which it is
+// nominated. Nobody else has now yet.
+func asksOtherwise(before, now *berthv1.Pod) bool {
+	nominated := now.NominatedNodeName
+	now.NominatedNodeName = before.NominatedNodeName
+	defer func() { now.NominatedNodeName = nominated }()
+	return !proto.Equal(before, now)
+}
+
+// respread encodes anew the spread selectors of the namespace's pods after what they
+// may belong to has changed. Only a pod whose selector is another now is concerned:
+// if it waits it is worth another try, and a decision about it that is in flight was
+// about another pod.
+func (d *Driver) respread(namespace string) {
+	for uid, p := range d.pods {
+		if p.object.Namespace != namespace {
+			continue
 		}
+		selector := d.ledger.SpreadSelector(p.object)
+		if proto.Equal(selector, p.record.GetSpreadSelector()) {
+			continue
+		}
+		p.record = proto.CloneOf(p.record) // a batch may have the old one
+		p.record.SpreadSelector = selector
+		d.queue.Wake(d.now, uid)
 	}
 }
 
@@ -340,11 +390,7 @@ func (d *Driver) place(object *corev1.Pod) {
 	}
 	delete(d.gated, object.UID)
 	d.leave(object.UID)
-	room := d.ledger.RoomVersion()
 	d.ledger.Place(object)
-	if d.ledger.RoomVersion() != room {
-		d.queue.WakeAll(d.now)
-	}
 }
 
 func (d *Driver) podGone(object *corev1.Pod) {
@@ -358,9 +404,7 @@ func (d *Driver) gone(key types.NamespacedName, uid types.UID) {
 	}
 	delete(d.gated, uid)
 	d.leave(uid)
-	if d.ledger.Remove(uid) {
-		d.queue.WakeAll(d.now)
-	}
+	d.ledger.Remove(uid)
 }
 
 // leave takes a pod out of queue and phases; the ledger is not touched.
@@ -404,6 +448,7 @@ func (d *Driver) nextBatch() {
 	}
 	d.batches++
 	d.seed++
+	d.since = map[cluster.Change]bool{}
 	request := &berthv1.DecideRequest{
 		State: &berthv1.DecideRequest_Snapshot{Snapshot: d.ledger.Snapshot()},
 		Pods:  make([]*berthv1.Pod, 0, len(entries)),
@@ -458,7 +503,7 @@ func (d *Driver) decided(ev Decided) {
 		return
 	}
 
-	c := &commit{batch: b, decider: ev.Decider, dirty: map[string]bool{}}
+	c := &commit{batch: b, decider: ev.Decider, dirty: map[string]bool{}, since: d.since}
 	undecided := 0
 	for i, decision := range ev.Response.GetDecisions() {
 		p := d.pods[types.UID(pods[i].GetUid())]
@@ -476,8 +521,9 @@ func (d *Driver) decided(ev Decided) {
 			d.again(p)
 		default:
 			d.shareWith(p, 0)
-			d.commit(c, p, decision)
+			d.commit(c, p, pods[i], decision)
 		}
+		d.notice() // those before it in the batch did not know of it
 	}
 	if undecided == len(pods) {
 		d.pause(b.SchedulerName) // not at once: nothing would be different
@@ -557,6 +603,7 @@ type commit struct {
 	// not there after all: what was decided for them, or against the lack of room on
 	// them, was decided on a state that never came to be.
 	dirty map[string]bool
+	since map[cluster.Change]bool // what changed while the decisions were in flight
 }
 
 // skip notes that a decision is not committed as decided.
@@ -566,14 +613,14 @@ func (c *commit) skip(decision *berthv1.Decision) {
 	}
 }
 
-// commit carries one decision out.
-func (d *Driver) commit(c *commit, p *pod, decision *berthv1.Decision) {
+// commit carries one decision out; sent is the pod as it was asked about.
+func (d *Driver) commit(c *commit, p *pod, sent *berthv1.Pod, decision *berthv1.Decision) {
 	if decision.GetOutcome() != berthv1.Outcome_OUTCOME_UNSUPPORTED {
 		p.unsupported = 0
 	}
 	switch decision.GetOutcome() {
 	case berthv1.Outcome_OUTCOME_PLACED:
-		d.commitPlaced(c, p, decision)
+		d.commitPlaced(c, p, sent, decision)
 
 	case berthv1.Outcome_OUTCOME_REJECTED:
 		if len(c.dirty) > 0 {
@@ -583,7 +630,7 @@ func (d *Driver) commit(c *commit, p *pod, decision *berthv1.Decision) {
 		}
 		p.refusals = 0
 		d.reportFailed(p, corev1.PodReasonUnschedulable, decision.GetRejection().GetMessage())
-		d.reject(c, p)
+		d.reject(c, p, decision.GetRejection().GetWakeConditions())
 
 	case berthv1.Outcome_OUTCOME_UNSUPPORTED:
 		d.nextDecider(p)
@@ -594,18 +641,18 @@ func (d *Driver) commit(c *commit, p *pod, decision *berthv1.Decision) {
 		p.unsupported = 0
 		d.reportFailed(p, corev1.PodReasonSchedulerError, fmt.Sprintf("no decider of %q understands the constraint %s; %s does not",
 			p.object.Spec.SchedulerName, decision.GetRefusal().GetConstraint(), c.decider))
-		d.reject(c, p)
+		d.reject(c, p, whateverMakesRoom)
 
 	case berthv1.Outcome_OUTCOME_INVALID:
 		d.reportFailed(p, corev1.PodReasonSchedulerError, fmt.Sprintf("decider %s cannot read the pod: %s: %s",
 			c.decider, decision.GetRefusal().GetField(), decision.GetRefusal().GetMessage()))
-		d.reject(c, p)
+		d.reject(c, p, whateverMakesRoom)
 	}
 }
 
 // commitPlaced checks a placement against the ledger as it is now and, if it
 // holds, promises the room and asks for the binding.
-func (d *Driver) commitPlaced(c *commit, p *pod, decision *berthv1.Decision) {
+func (d *Driver) commitPlaced(c *commit, p *pod, asked *berthv1.Pod, decision *berthv1.Decision) {
 	if len(decision.GetCandidates()) == 0 {
 		d.refuse(c, p, decision, "malformed", "it placed the pod without naming a node")
 		return
@@ -623,9 +670,10 @@ func (d *Driver) commitPlaced(c *commit, p *pod, decision *berthv1.Decision) {
 		return
 	case node == nil, string(node.UID) != sent.GetUid(),
 		d.ledger.NodeVersion(name) > c.batch.Request.GetSnapshot().GetVersion(),
-		c.dirty[name]:
+		c.dirty[name], len(c.dirty) > 0 && countsPods(asked):
 		// The node changed, went away, or does not hold what the decider thought it
-		// would: the decider is not at fault.
+		// would, or pods that were counted on are not where they should be: the decider
+		// is not at fault.
 		c.skip(decision)
 		d.stale++
 		d.again(p)
@@ -641,6 +689,18 @@ func (d *Driver) commitPlaced(c *commit, p *pod, decision *berthv1.Decision) {
 	d.unheard++
 	d.ready.Bind = append(d.ready.Bind, Bind{
 		Pod: p.object, Node: name, Attempt: d.queue.Get(p.object.UID).Attempts, Asked: c.batch.Asked,
+	})
+}
+
+// countsPods says whether the pod's node depends on which pods are on others.
+func countsPods(p *berthv1.Pod) bool {
+	return slices.ContainsFunc(p.GetConstraints(), func(name string) bool {
+		switch name {
+		case berthv1.ConstraintPodTopologySpread, berthv1.ConstraintPodAffinity,
+			berthv1.ConstraintPodAntiAffinity, berthv1.ConstraintExistingAntiAffinity:
+			return true
+		}
+		return false
 	})
 }
 
@@ -701,11 +761,16 @@ func (d *Driver) fail(p *pod) {
 	d.queue.Fail(d.now, p.object.UID)
 }
 
-func (d *Driver) reject(c *commit, p *pod) {
+func (d *Driver) reject(c *commit, p *pod, waitsFor []*berthv1.WakeCondition) {
 	d.setPhase(p, queued)
-	d.queue.Reject(d.now, p.object.UID)
-	if d.ledger.RoomVersion() > c.batch.Request.GetSnapshot().GetVersion() || d.deciders != c.batch.deciders {
-		d.queue.Wake(d.now, p.object.UID) // what it waits for came while the decision was in flight
+	p.waitsFor = waitsFor
+	d.queue.Reject(d.now, p.object.UID, interests(waitsFor))
+	came := d.deciders != c.batch.deciders
+	for change := range c.since {
+		came = came || d.worthATry(p, change)
+	}
+	if came { // what it waits for, while the decision was in flight
+		d.queue.Wake(d.now, p.object.UID)
 	}
 }
 
@@ -773,10 +838,9 @@ func (d *Driver) unbound(p *pod, message string) {
 	d.fail(p)
 }
 
-// forget takes a promise back. What waits for room may try.
+// forget takes a promise back.
 func (d *Driver) forget(p *pod) {
 	d.ledger.Forget(p.object.UID)
-	d.queue.WakeAll(d.now)
 }
 
 func (d *Driver) read(p *pod) {

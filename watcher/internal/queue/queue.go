@@ -13,16 +13,19 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-const (
-	// InitialBackoff is how long a pod waits after its first failure; it doubles
-	// with each further one. As kube-scheduler's podInitialBackoffSeconds.
-	InitialBackoff = time.Second
-	// MaxBackoff is the longest backoff. As kube-scheduler's podMaxBackoffSeconds.
-	MaxBackoff = 10 * time.Second
-	// MaxWait is how long a pod waits for a change that makes it worth another try
-	// before it is tried anyway. Each use is a missed wake-up: see Queue.Netted.
-	MaxWait = 5 * time.Minute
-)
+// MaxWait is how long a pod waits for a change that makes it worth another try
+// before it is tried anyway. Each use is a missed wake-up: see Queue.Netted.
+const MaxWait = 5 * time.Minute
+
+// Backoffs are how long pods wait that failed. 0 means kube-scheduler's default.
+type Backoffs struct {
+	// Initial is how long a pod waits after its first failure; it doubles with each
+	// further one. As kube-scheduler's podInitialBackoffSeconds, 1 second.
+	Initial time.Duration
+	// Max is the longest backoff. As kube-scheduler's podMaxBackoffSeconds, 10
+	// seconds.
+	Max time.Duration
+}
 
 // State is where in the queue a pod is.
 //
@@ -55,6 +58,10 @@ func (s State) String() string {
 	return [...]string{"active", "backoff", "unschedulable", "out"}[s]
 }
 
+// Interest is which changes are worth another try of a waiting pod, roughly: a bit
+// for each sort of change.
+type Interest uint16
+
 // Group tells apart pods that cannot share a batch.
 type Group struct {
 	SchedulerName string
@@ -76,6 +83,7 @@ type Entry struct {
 	Attempts int
 
 	state    State
+	interest Interest  // Waiting
 	order    uint64    // breaks ties of Entered: first come, first served
 	failures int       // in a row, for the backoff
 	until    time.Time // Backoff: its end; Waiting: the backoff's end
@@ -95,16 +103,29 @@ type Queue struct {
 	active  map[Group]*ordered
 	backoff ordered
 	waiting ordered
-	counts  [states]int
-	entered uint64
-	netted  int
+	// interested are the waiting pods again, by interest, of which there are few.
+	interested map[Interest]map[*Entry]struct{}
+	counts     [states]int
+	entered    uint64
+	netted     int
+
+	backoffs Backoffs
 }
 
 // New returns an empty queue.
-func New() *Queue {
+func New(backoffs Backoffs) *Queue {
+	if backoffs.Initial == 0 {
+		backoffs.Initial = time.Second
+	}
+	if backoffs.Max == 0 {
+		backoffs.Max = 10 * time.Second
+	}
 	return &Queue{
-		entries: map[types.UID]*Entry{},
-		active:  map[Group]*ordered{},
+		backoffs: backoffs,
+		entries:  map[types.UID]*Entry{},
+		active:   map[Group]*ordered{},
+
+		interested: map[Interest]map[*Entry]struct{}{},
 		backoff: ordered{compare: func(a, b *Entry) int {
 			return cmp.Or(a.until.Compare(b.until), -cmp.Compare(a.Priority, b.Priority), cmp.Compare(a.order, b.order))
 		}},
@@ -186,11 +207,13 @@ func (q *Queue) Fail(now time.Time, uid types.UID) {
 	q.push(e, Backoff)
 }
 
-// Reject lets a pod that is out wait for Wake.
-func (q *Queue) Reject(now time.Time, uid types.UID) {
+// Reject lets a pod that is out wait for Wake. interest is which changes concern it:
+// see WakeWhere.
+func (q *Queue) Reject(now time.Time, uid types.UID, interest Interest) {
 	e := q.out(uid)
 	q.take(e)
 	q.punish(now, e)
+	e.interest = interest
 	e.net = now.Add(MaxWait)
 	q.push(e, Waiting)
 }
@@ -214,6 +237,21 @@ func (q *Queue) Wake(now time.Time, uid types.UID) {
 func (q *Queue) WakeAll(now time.Time) {
 	for len(q.waiting.list) > 0 {
 		q.Wake(now, q.waiting.list[len(q.waiting.list)-1].UID)
+	}
+}
+
+// WakeWhere is Wake for every waiting pod whose interest has a bit of change and of
+// which worth holds.
+func (q *Queue) WakeWhere(now time.Time, change Interest, worth func(*Entry) bool) {
+	for interest, entries := range q.interested {
+		if interest&change == 0 {
+			continue
+		}
+		for e := range entries {
+			if worth(e) {
+				q.Wake(now, e.UID)
+			}
+		}
 	}
 }
 
@@ -253,9 +291,9 @@ func (q *Queue) Next() time.Time {
 
 // punish notes one more failure in a row.
 func (q *Queue) punish(now time.Time, e *Entry) {
-	d := MaxBackoff
-	if e.failures < 4 { // 1 s << 4 is past the maximum
-		d = min(InitialBackoff<<e.failures, MaxBackoff)
+	d := min(q.backoffs.Initial, q.backoffs.Max)
+	for i := 0; i < e.failures && d < q.backoffs.Max; i++ {
+		d += min(d, q.backoffs.Max-d)
 	}
 	e.failures++
 	e.until = now.Add(d)
@@ -292,6 +330,10 @@ func (q *Queue) push(e *Entry, s State) {
 		heap.Push(&q.backoff, e)
 	case Waiting:
 		heap.Push(&q.waiting, e)
+		if q.interested[e.interest] == nil {
+			q.interested[e.interest] = map[*Entry]struct{}{}
+		}
+		q.interested[e.interest][e] = struct{}{}
 	}
 }
 
@@ -308,6 +350,10 @@ func (q *Queue) take(e *Entry) {
 		heap.Remove(&q.backoff, e.index)
 	case Waiting:
 		heap.Remove(&q.waiting, e.index)
+		delete(q.interested[e.interest], e)
+		if len(q.interested[e.interest]) == 0 {
+			delete(q.interested, e.interest)
+		}
 	}
 }
 

@@ -2,6 +2,7 @@ package queue
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"testing"
 	"time"
@@ -23,7 +24,7 @@ func popped(es []*Entry) (uids []types.UID) {
 }
 
 func TestOrder(t *testing.T) {
-	q := New()
+	q := New(Backoffs{})
 	g := Group{SchedulerName: "berth"}
 	q.Add(epoch.Add(1), "late", g, 0)
 	q.Add(epoch, "early", g, 0)
@@ -41,7 +42,7 @@ func TestOrder(t *testing.T) {
 }
 
 func TestBackoffDoublesToItsMaximum(t *testing.T) {
-	q := New()
+	q := New(Backoffs{})
 	q.Add(epoch, "p", Group{}, 0)
 	now := epoch
 	for i, want := range []time.Duration{1, 2, 4, 8, 10, 10, 10} {
@@ -62,7 +63,7 @@ func TestBackoffDoublesToItsMaximum(t *testing.T) {
 }
 
 func TestWakeHonoursTheBackoff(t *testing.T) {
-	q := New()
+	q := New(Backoffs{})
 	q.Add(epoch, "p", Group{}, 0)
 	q.Pop(most(1))
 	q.Reject(epoch, "p")
@@ -80,7 +81,7 @@ func TestWakeHonoursTheBackoff(t *testing.T) {
 }
 
 func TestNetCatchesAndCounts(t *testing.T) {
-	q := New()
+	q := New(Backoffs{})
 	q.Add(epoch, "p", Group{}, 0)
 	q.Pop(most(1))
 	q.Reject(epoch, "p")
@@ -96,7 +97,7 @@ func TestNetCatchesAndCounts(t *testing.T) {
 // TestEveryPodIsSomewhere drives the queue at random against a map of states.
 func TestEveryPodIsSomewhere(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		q, model, now := New(), map[types.UID]State{}, epoch
+		q, model, now := New(Backoffs{}), map[types.UID]State{}, epoch
 		uid := func() types.UID {
 			return types.UID(fmt.Sprint("p", rapid.IntRange(0, 9).Draw(t, "pod")))
 		}
@@ -168,4 +169,28 @@ func TestEveryPodIsSomewhere(t *testing.T) {
 			},
 		})
 	})
+}
+
+// A pod waits twice as long after each failure, up to the longest backoff.
+func TestBackoffs(t *testing.T) {
+	for _, c := range []struct {
+		backoffs Backoffs
+		want     []time.Duration
+	}{
+		{Backoffs{}, []time.Duration{time.Second, 2 * time.Second, 4 * time.Second, 8 * time.Second, 10 * time.Second, 10 * time.Second}},
+		{Backoffs{Initial: 3 * time.Second, Max: 20 * time.Second}, []time.Duration{3 * time.Second, 6 * time.Second, 12 * time.Second, 20 * time.Second}},
+		{Backoffs{Initial: math.MaxInt64 / 2, Max: math.MaxInt64}, []time.Duration{math.MaxInt64 / 2, math.MaxInt64 - 1, math.MaxInt64}},
+	} {
+		q, now := New(c.backoffs), time.Time{}
+		q.Add(now, "a", Group{}, 0)
+		for i, want := range c.want {
+			q.Pop(func(Group) int { return 1 })
+			q.Fail(now, "a")
+			if got := q.Get("a").Until().Sub(now); got != want {
+				t.Errorf("%+v: after %d failures %v, want %v", c.backoffs, i+1, got, want)
+			}
+			now = q.Get("a").Until()
+			q.Expire(now)
+		}
+	}
 }
