@@ -1086,7 +1086,7 @@ func (x *PodAffinity) GetPreferred() []*PreferredPodTerm {
 }
 
 // PodAffinityTerm is about the pods that it selects and the nodes near them: those
-// that carry the same value of a label.
+// that carry the same value of a label. Terminating pods count until they are gone.
 type PodAffinityTerm struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The label of nodes whose equal values are near. Required.
@@ -1098,7 +1098,9 @@ type PodAffinityTerm struct {
 	// namespace_selector, it is the namespace of the pod whose term this is.
 	Namespaces []string `protobuf:"bytes,3,rep,name=namespaces,proto3" json:"namespaces,omitempty"`
 	// Further namespaces, by their labels. Absent selects none, an empty one every
-	// namespace.
+	// namespace. In a pod that wants a node, a selector that a namespace without
+	// labels would satisfy (NOT_IN or DOES_NOT_EXIST alone) also selects every
+	// namespace: so does kube-scheduler since 1.34, though it does not mean to.
 	NamespaceSelector *LabelSelector `protobuf:"bytes,4,opt,name=namespace_selector,json=namespaceSelector,proto3" json:"namespace_selector,omitempty"`
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
@@ -1219,6 +1221,8 @@ func (x *PreferredPodTerm) GetTerm() *PodAffinityTerm {
 
 // TopologySpreadConstraint keeps the pods that it selects, of the pod's own
 // namespace, evenly spread over domains: the nodes with one value of a label.
+// Terminating pods are not counted, nor are nodes without the topology_key of every
+// constraint of the pod that has the same when_unsatisfiable.
 type TopologySpreadConstraint struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// How many more of the pods than the least occupied domain a domain may have.
@@ -1228,16 +1232,18 @@ type TopologySpreadConstraint struct {
 	TopologyKey string `protobuf:"bytes,2,opt,name=topology_key,json=topologyKey,proto3" json:"topology_key,omitempty"`
 	// Whether a node beyond max_skew is ruled out or liked less. Required.
 	WhenUnsatisfiable UnsatisfiableAction `protobuf:"varint,3,opt,name=when_unsatisfiable,json=whenUnsatisfiable,proto3,enum=berth.v1.UnsatisfiableAction" json:"when_unsatisfiable,omitempty"`
-	// The pods, by their labels. Absent selects none.
+	// The pods, by their labels. Absent selects none. An empty one selects the pod
+	// itself and counts no placed pod.
 	LabelSelector *LabelSelector `protobuf:"bytes,4,opt,name=label_selector,json=labelSelector,proto3" json:"label_selector,omitempty"`
 	// With fewer domains than this, the least occupied counts as empty. Only with
 	// DO_NOT_SCHEDULE. Absent or 0 means 1.
 	MinDomains int32 `protobuf:"varint,5,opt,name=min_domains,json=minDomains,proto3" json:"min_domains,omitempty"`
-	// Whether nodes that the pod's node selector and affinity rule out are left out
-	// of the count. Unspecified means HONOR.
+	// Whether nodes that the pod's own node selector and affinity rule out are left
+	// out of the count; what a profile adds to them is not asked. Unspecified means
+	// HONOR.
 	NodeAffinityPolicy NodeInclusionPolicy `protobuf:"varint,6,opt,name=node_affinity_policy,json=nodeAffinityPolicy,proto3,enum=berth.v1.NodeInclusionPolicy" json:"node_affinity_policy,omitempty"`
-	// Whether nodes with taints that the pod does not tolerate are left out of the
-	// count. Unspecified means IGNORE.
+	// Whether nodes with NO_SCHEDULE or NO_EXECUTE taints that the pod does not
+	// tolerate are left out of the count. Unspecified means IGNORE.
 	NodeTaintsPolicy NodeInclusionPolicy `protobuf:"varint,7,opt,name=node_taints_policy,json=nodeTaintsPolicy,proto3,enum=berth.v1.NodeInclusionPolicy" json:"node_taints_policy,omitempty"`
 	// Labels whose value in the pod, where it has one, the pods must have too.
 	MatchLabelKeys []string `protobuf:"bytes,8,rep,name=match_label_keys,json=matchLabelKeys,proto3" json:"match_label_keys,omitempty"`
