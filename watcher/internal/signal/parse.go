@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/resource"
+	"k8s.io/apimachinery/pkg/util/validation"
 )
 
 // Annotation is an annotation that feeds a signal.
@@ -20,6 +21,16 @@ type Annotation struct {
 	// Err says why the annotation cannot be read and what to write instead; Value is
 	// then of no use.
 	Err error
+}
+
+// CheckPrefix says whether the prefix is one of annotations' keys: a domain, a slash,
+// and perhaps what the names after it begin with.
+func CheckPrefix(prefix string) error {
+	domain, start, ok := strings.Cut(prefix, "/")
+	if !ok || len(validation.IsDNS1123Subdomain(domain)) > 0 || len(validation.IsQualifiedName(start+"x")) > 0 || strings.Contains(start, "/") {
+		return fmt.Errorf("%s: want what annotations' keys begin with, a domain and a slash, such as signals.example.com/", prefix)
+	}
+	return nil
 }
 
 // Annotations reads those of a node's annotations whose keys begin with the prefix,

@@ -92,6 +92,17 @@ func TestAnnotations(t *testing.T) {
 	}
 }
 
+func TestCheckPrefix(t *testing.T) {
+	for prefix, ok := range map[string]bool{
+		"signals.example.com/": true, "example.com/signal-": true, "example.com/signal.x": true,
+		"": false, "signals": false, "/": false, "/x": false, "a/b/": false, "Example.com/": false, "example.com/-": false, "a b/": false,
+	} {
+		if err := CheckPrefix(prefix); (err == nil) != ok {
+			t.Errorf("%q: %v", prefix, err)
+		}
+	}
+}
+
 func TestShare(t *testing.T) {
 	inf, nan := math.Inf(1), math.NaN()
 	for _, test := range []struct {

@@ -24,6 +24,7 @@ import (
 	berthv1 "github.com/berth-scheduler/berth/proto/berth/v1"
 	"github.com/berth-scheduler/berth/watcher/encode"
 	"github.com/berth-scheduler/berth/watcher/internal/kube"
+	nodesignal "github.com/berth-scheduler/berth/watcher/internal/signal"
 )
 
 const usage = `Prints a DecideRequest as JSON: the nodes, the pods on them or nominated for them, the
@@ -62,6 +63,7 @@ type options struct {
 	pods           []string
 	seed           uint64
 	explain        bool
+	signalPrefix   string
 }
 
 // Run runs the command and returns the process's exit code: 0, 1 if the request
@@ -102,6 +104,7 @@ func parse(args []string, out io.Writer) (*options, error) {
 	fs.Func("pod", "ask about the waiting pod `NAMESPACE/NAME` alone, whatever its scheduler; repeatable", into(&o.pods))
 	fs.Uint64Var(&o.seed, "seed", 0, "breaks ties; 0 starts at the first node name")
 	fs.BoolVar(&o.explain, "explain", false, "ask for an explanation of every node")
+	fs.StringVar(&o.signalPrefix, "signal-annotation-prefix", "", "nodes' annotations whose keys begin with `prefix`, for example signals.example.com/, are signals, whatever their age; empty means that none are")
 	if err := fs.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
 			fmt.Fprint(out, usage)
@@ -119,6 +122,11 @@ func parse(args []string, out io.Writer) (*options, error) {
 	for _, pod := range o.pods {
 		if namespace, name, ok := strings.Cut(pod, "/"); !ok || namespace == "" || name == "" {
 			return nil, fmt.Errorf("--pod %s: want NAMESPACE/NAME", pod)
+		}
+	}
+	if o.signalPrefix != "" {
+		if err := nodesignal.CheckPrefix(o.signalPrefix); err != nil {
+			return nil, fmt.Errorf("--signal-annotation-prefix %w", err)
 		}
 	}
 	if len(o.schedulerNames) == 0 {
@@ -145,7 +153,11 @@ func (o *options) run(stdin io.Reader, stderr io.Writer) ([]byte, error) {
 	if len(waiting) == 0 {
 		fmt.Fprintf(stderr, "watcher snapshot: no pod waits for a node under scheduler name %s\n", strings.Join(o.schedulerNames, ", "))
 	}
-	return canonical(o.request(cluster, waiting))
+	request := o.request(cluster, waiting)
+	if o.signalPrefix != "" {
+		o.addSignals(request.GetSnapshot(), cluster.Nodes, stderr)
+	}
+	return canonical(request)
 }
 
 func readCluster(kubeconfig string) (*encode.Objects, error) {
@@ -229,6 +241,27 @@ func (o *options) request(c *encode.Objects, waiting []*corev1.Pod) *berthv1.Dec
 		out.Explanation = berthv1.ExplanationLevel_EXPLANATION_LEVEL_NODES
 	}
 	return out
+}
+
+// addSignals gives nodes the signals that their annotations have, and notes those that
+// cannot be read.
+func (o *options) addSignals(s *berthv1.Snapshot, nodes []*corev1.Node, notes io.Writer) {
+	signals := map[string]map[string]int64{}
+	for _, n := range nodes {
+		for _, a := range nodesignal.Annotations(o.signalPrefix, n.Annotations) {
+			if a.Err != nil {
+				fmt.Fprintf(notes, "watcher snapshot: node %s: annotation %s: %v\n", n.Name, a.Key, a.Err)
+				continue
+			}
+			if signals[n.Name] == nil {
+				signals[n.Name] = map[string]int64{}
+			}
+			signals[n.Name][a.Name] = a.Value.Milli
+		}
+	}
+	for _, n := range s.GetNodes() {
+		n.Signals = signals[n.GetName()]
+	}
 }
 
 // canonical is the message as JSON. protojson varies its spaces on purpose;
