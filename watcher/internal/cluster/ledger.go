@@ -2,11 +2,13 @@
 // are promised room there.
 //
 // It counts versions from 1: every change of the state that deciders are told
-// of is one. Nothing in it does IO or knows the time; one caller at a time uses
+// of is one. What belongs together, by Services and owners, it knows as well; that is
+// not state but part of the pods that ask. Nothing in it does IO or knows the time; one caller at a time uses
 // it. Kubernetes' objects that are handed in are shared and never changed.
 package cluster
 
 import (
+	"cmp"
 	"encoding/json"
 	"maps"
 	"slices"
@@ -14,6 +16,8 @@ import (
 
 	"google.golang.org/protobuf/proto"
 	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	berthv1 "github.com/berth-scheduler/berth/proto/berth/v1"
@@ -25,11 +29,14 @@ import (
 type Ledger struct {
 	epoch      string
 	version    uint64
-	room       uint64
+	changes    []Change // not taken yet
 	nodes      map[string]*node
 	pods       map[types.UID]*holding
+	nominated  map[types.UID]*nomination // some of them hold room by now
 	namespaces map[string]*berthv1.Namespace
-	// repelling are the required anti-affinities among pods. Replicas share one, so
+	budgets    map[types.NamespacedName]*berthv1.DisruptionBudget
+	workloads  encode.Workloads
+	// repelling are the required anti-affinities among pods and nominated. Replicas share one, so
 	// that there are as many as workloads.
 	repelling map[string]*repeller
 	assumed   int // of pods
@@ -57,6 +64,12 @@ type holding struct {
 	assumed bool
 }
 
+// nomination is a pod without a node for which room is set aside on one.
+type nomination struct {
+	record *berthv1.PlacedPod
+	repels string // as holding's
+}
+
 // repeller is a required anti-affinity of count pods; pod is one of them.
 type repeller struct {
 	pod   *corev1.Pod
@@ -69,7 +82,9 @@ func New(epoch string) *Ledger {
 		epoch:      epoch,
 		nodes:      map[string]*node{},
 		pods:       map[types.UID]*holding{},
+		nominated:  map[types.UID]*nomination{},
 		namespaces: map[string]*berthv1.Namespace{},
+		budgets:    map[types.NamespacedName]*berthv1.DisruptionBudget{},
 		repelling:  map[string]*repeller{},
 	}
 }
@@ -77,10 +92,39 @@ func New(epoch string) *Ledger {
 // Version is the version of the state as it stands.
 func (l *Ledger) Version() uint64 { return l.version }
 
-// RoomVersion is the version of the last change that may have made room for a
-// pod that was rejected before: a node that was added or changed, a pod that
-// went away, a promise that was taken back.
-func (l *Ledger) RoomVersion() uint64 { return l.room }
+// Change is a change of the state, in the words of a WakeCondition.
+type Change struct {
+	// Object is what changed; OBJECT_KIND_UNSPECIFIED for a kind that no condition can
+	// name, which budgets are.
+	Object berthv1.ObjectKind
+	// Kind is how. A promise adds a pod, and taking it back deletes it; its echo is no
+	// change.
+	Kind berthv1.ChangeKind
+	// Node is the node, or the node that the pod is or was on. Empty for others.
+	Node string
+}
+
+const (
+	added   = berthv1.ChangeKind_CHANGE_KIND_ADDED
+	updated = berthv1.ChangeKind_CHANGE_KIND_UPDATED
+	deleted = berthv1.ChangeKind_CHANGE_KIND_DELETED
+
+	aNode      = berthv1.ObjectKind_OBJECT_KIND_NODE
+	aPlacedPod = berthv1.ObjectKind_OBJECT_KIND_PLACED_POD
+	aNamespace = berthv1.ObjectKind_OBJECT_KIND_NAMESPACE
+	other      = berthv1.ObjectKind_OBJECT_KIND_UNSPECIFIED
+)
+
+// TakeChanges returns the changes since it was last called, in order.
+func (l *Ledger) TakeChanges() []Change {
+	taken := l.changes
+	l.changes = nil
+	return taken
+}
+
+func (l *Ledger) changed(object berthv1.ObjectKind, kind berthv1.ChangeKind, node string) {
+	l.changes = append(l.changes, Change{object, kind, node})
+}
 
 // NodeVersion is the version of the last change, other than our own promises and
 // their echoes, that a decision for the node may depend on; 0 for a node that
@@ -101,6 +145,25 @@ func (l *Ledger) Node(name string) (*corev1.Node, *guard.Usage) {
 	return n.object, &n.usage
 }
 
+// Free says whether the node exists and has so much of each resource, pods included,
+// that no pod on it holds. Room that is set aside counts as free.
+func (l *Ledger) Free(name string, want map[string]int64) bool {
+	n := l.nodes[name]
+	if n == nil || n.record == nil {
+		return false
+	}
+	for resource, amount := range want {
+		held := n.usage.Requested[resource]
+		if resource == string(corev1.ResourcePods) {
+			held = int64(n.usage.Pods)
+		}
+		if amount > 0 && n.record.GetAllocatable()[resource]-held < amount {
+			return false
+		}
+	}
+	return true
+}
+
 // Nodes counts the nodes that exist.
 func (l *Ledger) Nodes() int { return l.existing }
 
@@ -119,9 +182,9 @@ func (l *Ledger) Holds(uid types.UID) (node string, assumed, ok bool) {
 	return h.record.GetNodeName(), h.assumed, true
 }
 
-// SetNode records a node as it now is and reports whether deciders would see a
-// difference. A node whose UID changed was deleted and created again.
-func (l *Ledger) SetNode(object *corev1.Node) bool {
+// SetNode records a node as it now is. A node whose UID changed was deleted and
+// created again. Images are for scores alone, see SetSignals.
+func (l *Ledger) SetNode(object *corev1.Node) {
 	record := encode.Node(object)
 	n := l.at(object.Name)
 	old := n.record
@@ -133,11 +196,30 @@ func (l *Ledger) SetNode(object *corev1.Node) bool {
 	}
 	n.object, n.record = object, record
 	if old != nil && proto.Equal(old, record) {
-		return false
+		return
 	}
 	l.version++
-	n.changed, l.room = l.version, l.version
-	return true
+	switch {
+	case old == nil:
+		l.changed(aNode, added, object.Name)
+	case old.GetUid() != record.GetUid():
+		l.changed(aNode, deleted, object.Name)
+		l.changed(aNode, added, object.Name)
+	case onlyImages(old, record):
+		return // as with signals
+	default:
+		l.changed(aNode, updated, object.Name)
+	}
+	n.changed = l.version
+}
+
+// onlyImages says whether a node changed in nothing but its images. Nobody else has
+// now yet.
+func onlyImages(before, now *berthv1.Node) bool {
+	images := now.Images
+	now.Images = before.Images
+	defer func() { now.Images = images }()
+	return proto.Equal(before, now)
 }
 
 // SetSignals records a node's signals, in thousandths by name; of a node that does
@@ -164,16 +246,27 @@ func (l *Ledger) RemoveNode(name string) {
 	l.version++
 	l.existing--
 	n.object, n.record, n.changed = nil, nil, l.version
+	l.changed(aNode, deleted, name)
 	l.drop(name, n)
 }
 
 // SetNamespace records a namespace as it now is.
 func (l *Ledger) SetNamespace(object *corev1.Namespace) {
 	record := encode.Namespace(object)
-	if old := l.namespaces[object.Name]; old == nil || !proto.Equal(old, record) {
-		l.namespaces[object.Name] = record
-		l.version++
+	old := l.namespaces[object.Name]
+	if old != nil && proto.Equal(old, record) {
+		return
 	}
+	l.namespaces[object.Name] = record
+	l.version++
+	l.changed(aNamespace, addedOrUpdated(old != nil), "")
+}
+
+func addedOrUpdated(existed bool) berthv1.ChangeKind {
+	if existed {
+		return updated
+	}
+	return added
 }
 
 // RemoveNamespace records that a namespace is gone.
@@ -181,6 +274,86 @@ func (l *Ledger) RemoveNamespace(name string) {
 	if l.namespaces[name] != nil {
 		delete(l.namespaces, name)
 		l.version++
+		l.changed(aNamespace, deleted, "")
+	}
+}
+
+// SetBudget records a pod disruption budget as it now is.
+func (l *Ledger) SetBudget(object *policyv1.PodDisruptionBudget) {
+	key := types.NamespacedName{Namespace: object.Namespace, Name: object.Name}
+	record := encode.DisruptionBudget(object)
+	old := l.budgets[key]
+	if old != nil && proto.Equal(old, record) {
+		return
+	}
+	l.budgets[key] = record
+	l.version++
+	l.changed(other, addedOrUpdated(old != nil), "")
+}
+
+// RemoveBudget records that a pod disruption budget is gone.
+func (l *Ledger) RemoveBudget(namespace, name string) {
+	key := types.NamespacedName{Namespace: namespace, Name: name}
+	if l.budgets[key] != nil {
+		delete(l.budgets, key)
+		l.version++
+		l.changed(other, deleted, "")
+	}
+}
+
+// SetWorkload records an object that pods belong to as it now is (see
+// encode.Workloads), and reports whether the spread selectors of pods in its
+// namespace may be others for that. It is no change of the state.
+func (l *Ledger) SetWorkload(object metav1.Object) bool { return l.workloads.Set(object) }
+
+// RemoveWorkload records that such an object is gone, and reports as SetWorkload does.
+func (l *Ledger) RemoveWorkload(object metav1.Object) bool { return l.workloads.Remove(object) }
+
+// SpreadSelector selects the pods that belong together with pod; nil if there are
+// none.
+func (l *Ledger) SpreadSelector(pod *corev1.Pod) *berthv1.LabelSelector {
+	return l.workloads.SpreadSelector(pod)
+}
+
+// Nominate records for which node, if any, a pod that has none is nominated. The
+// nomination is not to be seen while the pod holds room.
+func (l *Ledger) Nominate(pod *corev1.Pod) {
+	old, record := l.nominated[pod.UID], encode.Nominated(pod)
+	if record == nil {
+		l.withdraw(pod.UID)
+		return
+	}
+	if old != nil && proto.Equal(old.record, record) {
+		return
+	}
+	if old != nil && old.record.GetNodeName() != record.GetNodeName() {
+		l.withdraw(pod.UID)
+		old = nil
+	} else if old != nil {
+		l.unrepel(old.repels)
+	}
+	l.version++
+	l.nominated[pod.UID] = &nomination{record: record, repels: l.repel(pod)}
+	if l.pods[pod.UID] != nil {
+		return
+	}
+	l.changed(aPlacedPod, addedOrUpdated(old != nil), record.GetNodeName())
+	if n := l.nodes[record.GetNodeName()]; n != nil {
+		n.changed = l.version
+	}
+}
+
+// withdraw ends a nomination if there is one.
+func (l *Ledger) withdraw(uid types.UID) {
+	n := l.nominated[uid]
+	if n == nil {
+		return
+	}
+	delete(l.nominated, uid)
+	l.unrepel(n.repels)
+	l.version++
+	if l.pods[uid] == nil {
+		l.changed(aPlacedPod, deleted, n.record.GetNodeName())
 	}
 }
 
@@ -190,66 +363,81 @@ func (l *Ledger) Assume(pod *corev1.Pod, nodeName string) {
 	if l.pods[pod.UID] != nil {
 		panic("cluster: pod assumed twice: " + string(pod.UID))
 	}
+	if n := l.nominated[pod.UID]; n != nil && n.record.GetNodeName() != nodeName {
+		l.changed(aPlacedPod, deleted, n.record.GetNodeName())
+	}
 	l.hold(pod, encode.PlacedPod(pod, nodeName), true)
 	l.version++
+	l.changed(aPlacedPod, added, nodeName)
 }
 
 // Forget takes a promise back. It panics if there is none.
 func (l *Ledger) Forget(uid types.UID) {
-	if h := l.pods[uid]; h == nil || !h.assumed {
+	h := l.pods[uid]
+	if h == nil || !h.assumed {
 		panic("cluster: pod is not assumed: " + string(uid))
 	}
 	l.release(uid)
 	l.version++
-	l.room = l.version
+	l.changed(aPlacedPod, deleted, h.record.GetNodeName())
 }
 
 // Place records a pod that is bound, as it now is. If it is the echo of our own
 // promise the node does not count as changed.
 func (l *Ledger) Place(pod *corev1.Pod) {
 	record := encode.PlacedPod(pod, pod.Spec.NodeName)
+	node := record.GetNodeName()
 	old := l.pods[pod.UID]
 	if old != nil && !old.assumed && proto.Equal(old.record, record) {
 		return
 	}
+	l.withdraw(pod.UID)
 	l.version++
-	switch {
-	case old == nil:
-		// Somebody else bound it.
-	case old.assumed && old.record.GetNodeName() == record.GetNodeName():
+	if old != nil {
 		l.release(pod.UID)
-		l.hold(pod, record, false)
-		return
-	default:
-		before := old.record
-		l.release(pod.UID)
-		if before.GetNodeName() != record.GetNodeName() || !maps.Equal(before.GetRequests(), record.GetRequests()) {
-			l.room = l.version // it may have shrunk or been promised elsewhere
-		} else if maps.Equal(before.GetLabels(), record.GetLabels()) {
-			// It started or is terminating: no decision depends on that.
-			l.hold(pod, record, false)
-			return
-		}
 	}
 	l.hold(pod, record, false)
-	l.nodes[pod.Spec.NodeName].changed = l.version
+	switch {
+	case old == nil: // somebody else bound it
+		l.changed(aPlacedPod, added, node)
+		l.nodes[node].changed = l.version
+	case old.record.GetNodeName() != node: // it was promised elsewhere
+		l.changed(aPlacedPod, deleted, old.record.GetNodeName())
+		l.changed(aPlacedPod, added, node)
+		l.nodes[node].changed = l.version
+	default:
+		resized := !maps.Equal(old.record.GetRequests(), record.GetRequests())
+		relabelled := !maps.Equal(old.record.GetLabels(), record.GetLabels())
+		leaving := old.record.GetTerminating() != record.GetTerminating() || old.record.GetPreempted() != record.GetPreempted()
+		if resized || relabelled || leaving { // and not just started
+			l.changed(aPlacedPod, updated, node)
+		}
+		if (resized || relabelled) && !old.assumed {
+			l.nodes[node].changed = l.version
+		}
+	}
 }
 
-// Remove records that a pod is gone and reports whether it held room.
-func (l *Ledger) Remove(uid types.UID) bool {
-	if l.pods[uid] == nil {
-		return false
+// Remove records that a pod is gone.
+func (l *Ledger) Remove(uid types.UID) {
+	l.withdraw(uid)
+	h := l.pods[uid]
+	if h == nil {
+		return
 	}
 	l.release(uid)
 	l.version++
-	l.room = l.version
-	return true
+	l.changed(aPlacedPod, deleted, h.record.GetNodeName())
 }
 
-// Repelled says whether a placed pod's required anti-affinity may keep the pod
-// from some node.
+// Repelled says whether the required anti-affinity of a pod that holds room, or of
+// another for which room is set aside, may keep the pod from some node.
 func (l *Ledger) Repelled(pod *corev1.Pod) bool {
-	for _, r := range l.repelling {
+	own := l.nominated[pod.UID]
+	for key, r := range l.repelling {
+		if own != nil && own.repels == key && r.count == 1 {
+			continue // a pod's own nomination is no other's
+		}
 		if encode.MaySelect(r.pod, pod) {
 			return true
 		}
@@ -265,7 +453,7 @@ func (l *Ledger) Snapshot() *berthv1.Snapshot {
 		Epoch:      l.epoch,
 		Version:    l.version,
 		Nodes:      make([]*berthv1.Node, 0, len(l.nodes)),
-		PlacedPods: make([]*berthv1.PlacedPod, 0, len(l.pods)),
+		PlacedPods: make([]*berthv1.PlacedPod, 0, len(l.pods)+len(l.nominated)),
 		Namespaces: make([]*berthv1.Namespace, 0, len(l.namespaces)),
 	}
 	for _, n := range l.nodes {
@@ -276,31 +464,33 @@ func (l *Ledger) Snapshot() *berthv1.Snapshot {
 	for _, h := range l.pods {
 		s.PlacedPods = append(s.PlacedPods, h.record)
 	}
+	for uid, n := range l.nominated {
+		if l.pods[uid] == nil {
+			s.PlacedPods = append(s.PlacedPods, n.record)
+		}
+	}
+	for _, b := range l.budgets {
+		s.DisruptionBudgets = append(s.DisruptionBudgets, b)
+	}
 	for _, ns := range l.namespaces {
 		s.Namespaces = append(s.Namespaces, ns)
 	}
 	slices.SortFunc(s.Nodes, func(a, b *berthv1.Node) int { return strings.Compare(a.GetName(), b.GetName()) })
 	slices.SortFunc(s.PlacedPods, func(a, b *berthv1.PlacedPod) int { return strings.Compare(a.GetUid(), b.GetUid()) })
 	slices.SortFunc(s.Namespaces, func(a, b *berthv1.Namespace) int { return strings.Compare(a.GetName(), b.GetName()) })
+	slices.SortFunc(s.DisruptionBudgets, func(a, b *berthv1.DisruptionBudget) int {
+		return cmp.Or(strings.Compare(a.GetNamespace(), b.GetNamespace()), strings.Compare(a.GetName(), b.GetName()))
+	})
 	return s
 }
 
 // hold and release are the only functions that change what is on a node.
 func (l *Ledger) hold(pod *corev1.Pod, record *berthv1.PlacedPod, assumed bool) {
-	h := &holding{record: record, footprint: guard.FootprintOf(pod), assumed: assumed}
+	h := &holding{record: record, footprint: guard.FootprintOf(pod), repels: l.repel(pod), assumed: assumed}
 	l.pods[pod.UID] = h
 	n := l.at(record.GetNodeName())
 	n.usage.Add(h.footprint)
 	n.pods++
-	if encode.AntiAffinity(pod) {
-		h.repels = repels(pod)
-		r := l.repelling[h.repels]
-		if r == nil {
-			r = &repeller{pod: pod}
-			l.repelling[h.repels] = r
-		}
-		r.count++
-	}
 	if assumed {
 		l.assumed++
 	}
@@ -309,11 +499,7 @@ func (l *Ledger) hold(pod *corev1.Pod, record *berthv1.PlacedPod, assumed bool) 
 func (l *Ledger) release(uid types.UID) {
 	h := l.pods[uid]
 	delete(l.pods, uid)
-	if r := l.repelling[h.repels]; r != nil {
-		if r.count--; r.count == 0 {
-			delete(l.repelling, h.repels)
-		}
-	}
+	l.unrepel(h.repels)
 	name := h.record.GetNodeName()
 	n := l.nodes[name]
 	n.usage.Remove(h.footprint)
@@ -322,6 +508,30 @@ func (l *Ledger) release(uid types.UID) {
 		l.assumed--
 	}
 	l.drop(name, n)
+}
+
+// repel counts the pod among those that repel others and returns its key there; empty
+// if it repels nobody.
+func (l *Ledger) repel(pod *corev1.Pod) string {
+	if !encode.AntiAffinity(pod) {
+		return ""
+	}
+	key := repels(pod)
+	r := l.repelling[key]
+	if r == nil {
+		r = &repeller{pod: pod}
+		l.repelling[key] = r
+	}
+	r.count++
+	return key
+}
+
+func (l *Ledger) unrepel(key string) {
+	if r := l.repelling[key]; r != nil {
+		if r.count--; r.count == 0 {
+			delete(l.repelling, key)
+		}
+	}
 }
 
 // repels is what tells required anti-affinities apart: the terms, and the namespace

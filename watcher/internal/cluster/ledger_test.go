@@ -4,9 +4,12 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -38,41 +41,92 @@ func labelled(p *corev1.Pod, value string) *corev1.Pod {
 	return p
 }
 
+func started(p *corev1.Pod) *corev1.Pod {
+	p.Status.StartTime = &metav1.Time{Time: time.Unix(1, 0)}
+	return p
+}
+
+func nominated(p *corev1.Pod, node string) *corev1.Pod {
+	p.Status.NominatedNodeName = node
+	return p
+}
+
+func withImage(n *corev1.Node, name string) *corev1.Node {
+	n.Status.Images = []corev1.ContainerImage{{Names: []string{name}, SizeBytes: 1}}
+	return n
+}
+
+func newNamespace(name, label string) *corev1.Namespace {
+	n := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}
+	if label != "" {
+		n.Labels = map[string]string{"l": label}
+	}
+	return n
+}
+
+func newBudget(name string, allowed int32) *policyv1.PodDisruptionBudget {
+	b := &policyv1.PodDisruptionBudget{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: name}}
+	b.Status.DisruptionsAllowed = allowed
+	return b
+}
+
 // TestVersions says which changes count as which. Each starts with nodes a and b,
-// "old" placed on a and "ours" promised to a.
+// "old" placed on a, "ours" promised to a and "next" nominated for b.
 func TestVersions(t *testing.T) {
 	for _, test := range []struct {
 		name   string
 		change func(*Ledger)
-		// Whether there is a new version, one that may have made room, and one that a
-		// decision for node a, and for node b, may depend on.
-		version, room, a, b bool
+		// The changes, empty if there is no new version, "-" if it is none that anybody
+		// waits for; and whether a decision for node a, and for node b, depends on it.
+		changes string
+		a, b    bool
 	}{
-		{"a node as it was", func(l *Ledger) { l.SetNode(newNode("a", "a1", "4")) }, false, false, false, false},
-		{"a node that changed", func(l *Ledger) { l.SetNode(newNode("a", "a1", "8")) }, true, true, true, false},
-		{"a node created again", func(l *Ledger) { l.SetNode(newNode("a", "a2", "4")) }, true, true, true, false},
-		{"another node", func(l *Ledger) { l.SetNode(newNode("c", "c1", "4")) }, true, true, false, false},
-		{"a node that went", func(l *Ledger) { l.RemoveNode("a") }, true, false, true, false},
-		{"a node that never was", func(l *Ledger) { l.RemoveNode("z") }, false, false, false, false},
-		{"signals", func(l *Ledger) { l.SetSignals("a", map[string]int64{"load": 2}) }, true, false, false, false},
-		{"signals as they were", func(l *Ledger) { l.SetSignals("a", map[string]int64{"load": 1}) }, false, false, false, false},
-		{"signals of a node that never was", func(l *Ledger) { l.SetSignals("z", map[string]int64{"load": 2}) }, false, false, false, false},
-		{"a promise", func(l *Ledger) { l.Assume(newPod("new", "", "1"), "a") }, true, false, false, false},
-		{"its echo", func(l *Ledger) { l.Place(newPod("ours", "a", "1")) }, true, false, false, false},
-		{"its echo, terminating", func(l *Ledger) { l.Place(terminating(newPod("ours", "a", "1"))) }, true, false, false, false},
-		{"a promise taken back", func(l *Ledger) { l.Forget("ours") }, true, true, false, false},
-		{"a promised pod that others bound elsewhere", func(l *Ledger) { l.Place(newPod("ours", "b", "1")) }, true, true, false, true},
-		{"a pod that others bound", func(l *Ledger) { l.Place(newPod("new", "a", "1")) }, true, false, true, false},
-		{"a pod bound to a node not seen yet", func(l *Ledger) { l.Place(newPod("new", "z", "1")) }, true, false, false, false},
-		{"a placed pod as it was", func(l *Ledger) { l.Place(newPod("old", "a", "1")) }, false, false, false, false},
-		{"a placed pod that is terminating", func(l *Ledger) { l.Place(terminating(newPod("old", "a", "1"))) }, true, false, false, false},
-		{"a placed pod of another size", func(l *Ledger) { l.Place(newPod("old", "a", "2")) }, true, true, true, false},
-		{"a placed pod with other labels", func(l *Ledger) { l.Place(labelled(newPod("old", "a", "1"), "x")) }, true, false, true, false},
-		{"a placed pod that went", func(l *Ledger) { l.Remove("old") }, true, true, false, false},
-		{"a promised pod that went", func(l *Ledger) { l.Remove("ours") }, true, true, false, false},
-		{"a pod that never was", func(l *Ledger) { l.Remove("z") }, false, false, false, false},
-		{"a namespace", func(l *Ledger) { l.SetNamespace(&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "ns"}}) }, true, false, false, false},
-		{"a namespace that never was", func(l *Ledger) { l.RemoveNamespace("ns") }, false, false, false, false},
+		{"a node as it was", func(l *Ledger) { l.SetNode(newNode("a", "a1", "4")) }, "", false, false},
+		{"a node that changed", func(l *Ledger) { l.SetNode(newNode("a", "a1", "8")) }, "NODE UPDATED a", true, false},
+		{"a node created again", func(l *Ledger) { l.SetNode(newNode("a", "a2", "4")) }, "NODE DELETED a, NODE ADDED a", true, false},
+		{"a node with another image", func(l *Ledger) { l.SetNode(withImage(newNode("a", "a1", "4"), "i")) }, "-", false, false},
+		{"another node", func(l *Ledger) { l.SetNode(newNode("c", "c1", "4")) }, "NODE ADDED c", false, false},
+		{"a node that went", func(l *Ledger) { l.RemoveNode("a") }, "NODE DELETED a", true, false},
+		{"a node that never was", func(l *Ledger) { l.RemoveNode("z") }, "", false, false},
+		{"signals", func(l *Ledger) { l.SetSignals("a", map[string]int64{"load": 2}) }, "-", false, false},
+		{"signals as they were", func(l *Ledger) { l.SetSignals("a", map[string]int64{"load": 1}) }, "", false, false},
+		{"signals of a node that never was", func(l *Ledger) { l.SetSignals("z", map[string]int64{"load": 2}) }, "", false, false},
+		{"a promise", func(l *Ledger) { l.Assume(newPod("new", "", "1"), "a") }, "PLACED_POD ADDED a", false, false},
+		{"its echo", func(l *Ledger) { l.Place(newPod("ours", "a", "1")) }, "-", false, false},
+		{"its echo, terminating", func(l *Ledger) { l.Place(terminating(newPod("ours", "a", "1"))) }, "PLACED_POD UPDATED a", false, false},
+		{"its echo, with other labels", func(l *Ledger) { l.Place(labelled(newPod("ours", "a", "1"), "x")) }, "PLACED_POD UPDATED a", false, false},
+		{"a promise taken back", func(l *Ledger) { l.Forget("ours") }, "PLACED_POD DELETED a", false, false},
+		{"a promised pod that others bound elsewhere", func(l *Ledger) { l.Place(newPod("ours", "b", "1")) }, "PLACED_POD DELETED a, PLACED_POD ADDED b", false, true},
+		{"a pod that others bound", func(l *Ledger) { l.Place(newPod("new", "a", "1")) }, "PLACED_POD ADDED a", true, false},
+		{"a pod bound to a node not seen yet", func(l *Ledger) { l.Place(newPod("new", "z", "1")) }, "PLACED_POD ADDED z", false, false},
+		{"a placed pod as it was", func(l *Ledger) { l.Place(newPod("old", "a", "1")) }, "", false, false},
+		{"a placed pod that started", func(l *Ledger) { l.Place(started(newPod("old", "a", "1"))) }, "-", false, false},
+		{"a placed pod that is terminating", func(l *Ledger) { l.Place(terminating(newPod("old", "a", "1"))) }, "PLACED_POD UPDATED a", false, false},
+		{"a placed pod of another size", func(l *Ledger) { l.Place(newPod("old", "a", "2")) }, "PLACED_POD UPDATED a", true, false},
+		{"a placed pod with other labels", func(l *Ledger) { l.Place(labelled(newPod("old", "a", "1"), "x")) }, "PLACED_POD UPDATED a", true, false},
+		{"a placed pod that went", func(l *Ledger) { l.Remove("old") }, "PLACED_POD DELETED a", false, false},
+		{"a promised pod that went", func(l *Ledger) { l.Remove("ours") }, "PLACED_POD DELETED a", false, false},
+		{"a pod that never was", func(l *Ledger) { l.Remove("z") }, "", false, false},
+		{"a nomination", func(l *Ledger) { l.Nominate(nominated(newPod("new", "", "1"), "a")) }, "PLACED_POD ADDED a", true, false},
+		{"a nomination as it was", func(l *Ledger) { l.Nominate(nominated(newPod("next", "", "1"), "b")) }, "", false, false},
+		{"a nominated pod of another size", func(l *Ledger) { l.Nominate(nominated(newPod("next", "", "2"), "b")) }, "PLACED_POD UPDATED b", false, true},
+		{"a nomination elsewhere", func(l *Ledger) { l.Nominate(nominated(newPod("next", "", "1"), "a")) }, "PLACED_POD DELETED b, PLACED_POD ADDED a", true, false},
+		{"a nomination taken back", func(l *Ledger) { l.Nominate(newPod("next", "", "1")) }, "PLACED_POD DELETED b", false, false},
+		{"a nominated pod that went", func(l *Ledger) { l.Remove("next") }, "PLACED_POD DELETED b", false, false},
+		{"a nominated pod that others bound", func(l *Ledger) { l.Place(newPod("next", "b", "1")) }, "PLACED_POD DELETED b, PLACED_POD ADDED b", false, true},
+		{"a promise to a nominated pod", func(l *Ledger) { l.Assume(newPod("next", "", "1"), "b") }, "PLACED_POD ADDED b", false, false},
+		{"one elsewhere", func(l *Ledger) { l.Assume(newPod("next", "", "1"), "a") }, "PLACED_POD DELETED b, PLACED_POD ADDED a", false, false},
+		{"a nomination of a pod that is promised room", func(l *Ledger) { l.Nominate(nominated(newPod("ours", "", "1"), "b")) }, "-", false, false},
+		{"a namespace", func(l *Ledger) { l.SetNamespace(newNamespace("other", "")) }, "NAMESPACE ADDED", false, false},
+		{"a namespace with other labels", func(l *Ledger) { l.SetNamespace(newNamespace("ns", "x")) }, "NAMESPACE UPDATED", false, false},
+		{"a namespace as it was", func(l *Ledger) { l.SetNamespace(newNamespace("ns", "")) }, "", false, false},
+		{"a namespace that went", func(l *Ledger) { l.RemoveNamespace("ns") }, "NAMESPACE DELETED", false, false},
+		{"a namespace that never was", func(l *Ledger) { l.RemoveNamespace("z") }, "", false, false},
+		{"a budget", func(l *Ledger) { l.SetBudget(newBudget("other", 0)) }, "UNSPECIFIED ADDED", false, false},
+		{"a budget that is used", func(l *Ledger) { l.SetBudget(newBudget("budget", 0)) }, "UNSPECIFIED UPDATED", false, false},
+		{"a budget as it was", func(l *Ledger) { l.SetBudget(newBudget("budget", 1)) }, "", false, false},
+		{"a budget that went", func(l *Ledger) { l.RemoveBudget("ns", "budget") }, "UNSPECIFIED DELETED", false, false},
+		{"a budget that never was", func(l *Ledger) { l.RemoveBudget("ns", "z") }, "", false, false},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			l := New("e")
@@ -81,19 +135,115 @@ func TestVersions(t *testing.T) {
 			l.SetSignals("a", map[string]int64{"load": 1})
 			l.Place(newPod("old", "a", "1"))
 			l.Assume(newPod("ours", "", "1"), "a")
+			l.Nominate(nominated(newPod("next", "", "1"), "b"))
+			l.SetNamespace(newNamespace("ns", ""))
+			l.SetBudget(newBudget("budget", 1))
 			before := l.Version()
+			l.TakeChanges()
 			test.change(l)
+			var changes []string
+			for _, c := range l.TakeChanges() {
+				changes = append(changes, strings.TrimSpace(fmt.Sprintf("%s %s %s", strings.TrimPrefix(c.Object.String(), "OBJECT_KIND_"),
+					strings.TrimPrefix(c.Kind.String(), "CHANGE_KIND_"), c.Node)))
+			}
+			got := strings.Join(changes, ", ")
+			if got == "" && l.Version() > before {
+				got = "-"
+			}
+			if got != test.changes || (got != "") != (l.Version() > before) {
+				t.Errorf("changes are %q with version %d after %d, want %q", got, l.Version(), before, test.changes)
+			}
 			for _, one := range []struct {
 				what    string
 				version uint64
 				changed bool
-			}{{"Version", l.Version(), test.version}, {"RoomVersion", l.RoomVersion(), test.room},
-				{"NodeVersion(a)", l.NodeVersion("a"), test.a}, {"NodeVersion(b)", l.NodeVersion("b"), test.b}} {
+			}{{"NodeVersion(a)", l.NodeVersion("a"), test.a}, {"NodeVersion(b)", l.NodeVersion("b"), test.b}} {
 				if (one.version > before) != one.changed {
 					t.Errorf("%s is %d after version %d", one.what, one.version, before)
 				}
 			}
 		})
+	}
+}
+
+// A nomination is in the snapshot until the pod holds room, and again when that is
+// taken back.
+func TestNominationsGiveWayToRoom(t *testing.T) {
+	l := New("e")
+	placed := func() string {
+		var all []string
+		for _, p := range l.Snapshot().GetPlacedPods() {
+			all = append(all, fmt.Sprintf("%s@%s %v", p.GetUid(), p.GetNodeName(), p.GetNominated()))
+		}
+		return strings.Join(all, ", ")
+	}
+	for i, step := range []struct {
+		do   func()
+		want string
+	}{
+		{func() { l.Nominate(nominated(newPod("p", "", "1"), "a")) }, "p@a true"},
+		{func() { l.Assume(newPod("p", "", "1"), "b") }, "p@b false"},
+		{func() { l.Forget("p") }, "p@a true"},
+		{func() { l.Place(newPod("p", "b", "1")) }, "p@b false"},
+		{func() { l.Remove("p") }, ""},
+	} {
+		step.do()
+		if got := placed(); got != step.want {
+			t.Errorf("step %d: %q, want %q", i, got, step.want)
+		}
+	}
+	if len(l.nominated) > 0 {
+		t.Error("a nomination is left")
+	}
+}
+
+// A nominated pod repels others, and not itself.
+func TestNominatedPodsRepel(t *testing.T) {
+	repelling := func(uid string) *corev1.Pod {
+		p := newPod(uid, "", "1")
+		p.Spec.Affinity = &corev1.Affinity{PodAntiAffinity: &corev1.PodAntiAffinity{RequiredDuringSchedulingIgnoredDuringExecution: []corev1.PodAffinityTerm{
+			{TopologyKey: "zone", LabelSelector: &metav1.LabelSelector{}}}}}
+		return nominated(p, "a")
+	}
+	l := New("e")
+	one, two := repelling("one"), repelling("two")
+	l.Nominate(one)
+	if l.Repelled(one) || !l.Repelled(two) {
+		t.Errorf("alone: repels itself: %v, another: %v", l.Repelled(one), l.Repelled(two))
+	}
+	l.Nominate(two)
+	if !l.Repelled(one) {
+		t.Error("a replica's nomination does not repel")
+	}
+	resized := repelling("two")
+	resized.Labels = map[string]string{"l": "x"}
+	l.Nominate(resized)
+	l.Nominate(newPod("two", "", "1"))
+	l.Remove("one")
+	if len(l.repelling) > 0 {
+		t.Errorf("%d anti-affinities are left", len(l.repelling))
+	}
+}
+
+func TestFree(t *testing.T) {
+	l := New("e")
+	n := newNode("a", "a1", "4")
+	n.Status.Allocatable[corev1.ResourcePods] = resource.MustParse("2")
+	l.SetNode(n)
+	l.Place(newPod("p", "a", "1500m"))
+	l.Nominate(nominated(newPod("q", "", "4"), "a"))
+	for _, test := range []struct {
+		node string
+		want map[string]int64
+		free bool
+	}{
+		{"a", nil, true}, {"a", map[string]int64{"cpu": 2500, "pods": 1}, true}, {"a", map[string]int64{"cpu": 2501}, false},
+		{"a", map[string]int64{"pods": 2}, false}, {"a", map[string]int64{"example.com/gpu": 1}, false}, {"a", map[string]int64{"example.com/gpu": 0}, true},
+		{"z", nil, false},
+	} {
+		if got := l.Free(test.node, test.want); got != test.free {
+			t.Errorf("%v on %s is free: %v", test.want, test.node, got)
+		}
 	}
 }
 
@@ -217,15 +367,12 @@ func TestAgainstModel(t *testing.T) {
 			},
 			"remove": func(t *rapid.T) {
 				id := types.UID(uid.Draw(t, "pod"))
-				_, held := pods[id]
 				delete(pods, id)
-				if l.Remove(id) != held {
-					t.Fatalf("Remove says that %s held room: %v", id, !held)
-				}
+				l.Remove(id)
 			},
 			"": func(t *rapid.T) {
-				if l.Version() < last || l.RoomVersion() > l.Version() {
-					t.Fatalf("version %d, room %d after %d", l.Version(), l.RoomVersion(), last)
+				if changes := l.TakeChanges(); l.Version() < last || len(changes) > 0 && l.Version() == last {
+					t.Fatalf("version %d after %d, with changes %v", l.Version(), last, changes)
 				}
 				last = l.Version()
 				assumed := 0

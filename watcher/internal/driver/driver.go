@@ -613,14 +613,14 @@ func (c *commit) skip(decision *berthv1.Decision) {
 	}
 }
 
-// commit carries one decision out; sent is the pod as it was asked about.
-func (d *Driver) commit(c *commit, p *pod, sent *berthv1.Pod, decision *berthv1.Decision) {
+// commit carries one decision out; asked is the pod as it was asked about.
+func (d *Driver) commit(c *commit, p *pod, asked *berthv1.Pod, decision *berthv1.Decision) {
 	if decision.GetOutcome() != berthv1.Outcome_OUTCOME_UNSUPPORTED {
 		p.unsupported = 0
 	}
 	switch decision.GetOutcome() {
 	case berthv1.Outcome_OUTCOME_PLACED:
-		d.commitPlaced(c, p, sent, decision)
+		d.commitPlaced(c, p, asked, decision)
 
 	case berthv1.Outcome_OUTCOME_REJECTED:
 		if len(c.dirty) > 0 {

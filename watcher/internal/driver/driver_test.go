@@ -11,6 +11,7 @@ import (
 
 	"github.com/cockroachdb/datadriven"
 	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -31,8 +32,13 @@ import (
 //	node-gone NAME
 //	signals NODE [NAME=MILLI]…
 //	pod NAME [cpu=N] [priority=N] [on=NODE] [uid=U] [label=V] [gated] [deleting] [repels]
+//	         [nominated=NODE] [scheduler=NAME] [spreads]
 //	pod-gone NAME [uid=U]
-//	decided #BATCH POD->NODE[/UID] | POD:OUTCOME[:TEXT] …
+//	namespace NAME [label=V], namespace-gone NAME
+//	service NAME label=V, service-gone NAME
+//	budget NAME [allowed=N], budget-gone NAME
+//	decided #BATCH POD->NODE[/UID] | POD:OUTCOME[:TEXT[|WAKE[;WAKE]…]] …
+//	         WAKE is OBJECT[+CHANGE]…[@NODE[,NODE]…][/cpu=MILLI]
 //	lost #BATCH          no decider was reachable
 //	failed #BATCH TEXT   the decider could not answer
 //	bind POD OUTCOME [TEXT]
@@ -127,6 +133,12 @@ func (s *story) parse(line string) (Event, error) {
 		if v, ok := args["label"]; ok {
 			p.Labels = map[string]string{"label": v}
 		}
+		p.Status.NominatedNodeName = args["nominated"]
+		p.Spec.SchedulerName = or(args["scheduler"], p.Spec.SchedulerName)
+		if has("spreads") {
+			p.Spec.TopologySpreadConstraints = []corev1.TopologySpreadConstraint{{
+				MaxSkew: 1, TopologyKey: corev1.LabelHostname, WhenUnsatisfiable: corev1.DoNotSchedule, LabelSelector: &metav1.LabelSelector{}}}
+		}
 		if has("gated") {
 			p.Spec.SchedulingGates = []corev1.PodSchedulingGate{{Name: "gate"}}
 		}
@@ -141,6 +153,26 @@ func (s *story) parse(line string) (Event, error) {
 		return PodChanged{p}, nil
 	case "pod-gone":
 		return PodGone{newPod(rest[0], or(args["uid"], string(s.pods[rest[0]].UID)), "1")}, nil
+	case "namespace", "namespace-gone":
+		n := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: rest[0], Labels: map[string]string{"label": args["label"]}}}
+		if words[0] == "namespace" {
+			return NamespaceChanged{n}, nil
+		}
+		return NamespaceGone{n}, nil
+	case "service", "service-gone":
+		o := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: rest[0]}}
+		o.Spec.Selector = map[string]string{"label": args["label"]}
+		if words[0] == "service" {
+			return WorkloadChanged{o}, nil
+		}
+		return WorkloadGone{o}, nil
+	case "budget", "budget-gone":
+		b := &policyv1.PodDisruptionBudget{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: rest[0]}}
+		fmt.Sscan(args["allowed"], &b.Status.DisruptionsAllowed)
+		if words[0] == "budget" {
+			return BudgetChanged{b}, nil
+		}
+		return BudgetGone{b}, nil
 	case "deciders-changed":
 		return DecidersChanged{}, nil
 	case "lost":
@@ -193,13 +225,39 @@ func (s *story) decision(w string) *berthv1.Decision {
 	d := &berthv1.Decision{PodUid: string(s.pods[name].UID), Outcome: berthv1.Outcome(berthv1.Outcome_value["OUTCOME_"+outcome])}
 	switch d.Outcome {
 	case berthv1.Outcome_OUTCOME_REJECTED:
+		text, wakes, ok := strings.Cut(text, "|")
 		d.Rejection = &berthv1.Rejection{Message: text}
+		if ok {
+			for _, wake := range strings.Split(wakes, ";") {
+				d.Rejection.WakeConditions = append(d.Rejection.WakeConditions, wakeCondition(wake))
+			}
+		}
 	case berthv1.Outcome_OUTCOME_UNSUPPORTED:
 		d.Refusal = &berthv1.Refusal{Constraint: text}
 	case berthv1.Outcome_OUTCOME_INVALID:
 		d.Refusal = &berthv1.Refusal{Field: text, Message: "bad"}
 	}
 	return d
+}
+
+func wakeCondition(text string) *berthv1.WakeCondition {
+	w := &berthv1.WakeCondition{}
+	text, cpu, free := strings.Cut(text, "/cpu=")
+	if free {
+		var amount int64
+		fmt.Sscan(cpu, &amount)
+		w.Free = map[string]int64{"cpu": amount}
+	}
+	text, nodes, named := strings.Cut(text, "@")
+	if named {
+		w.NodeNames = strings.Split(nodes, ",")
+	}
+	words := strings.Split(text, "+")
+	w.Object = berthv1.ObjectKind(berthv1.ObjectKind_value["OBJECT_KIND_"+words[0]])
+	for _, change := range words[1:] {
+		w.Changes = append(w.Changes, berthv1.ChangeKind(berthv1.ChangeKind_value["CHANGE_KIND_"+change]))
+	}
+	return w
 }
 
 // print says what Ready wants, and where every pod is.
@@ -216,6 +274,9 @@ func (s *story) print() string {
 			if slices.Contains(p.GetConstraints(), berthv1.ConstraintExistingAntiAffinity) {
 				fmt.Fprintf(&out, "(repelled)")
 			}
+			if s := p.GetSpreadSelector(); s != nil {
+				fmt.Fprintf(&out, "(spread %s)", s.GetMatchLabels()["label"])
+			}
 		}
 		snapshot := b.Request.GetSnapshot()
 		fmt.Fprintf(&out, " version=%d nodes=[", snapshot.GetVersion())
@@ -228,8 +289,15 @@ func (s *story) print() string {
 		fmt.Fprintf(&out, "] placed=[")
 		for i, p := range snapshot.GetPlacedPods() {
 			fmt.Fprintf(&out, "%s%s@%s", sep(i), p.GetName(), p.GetNodeName())
+			if p.GetNominated() {
+				fmt.Fprintf(&out, "(nominated)")
+			}
 		}
-		fmt.Fprintf(&out, "]\n")
+		fmt.Fprintf(&out, "]")
+		for _, b := range snapshot.GetDisruptionBudgets() {
+			fmt.Fprintf(&out, " %s allows %d", b.GetName(), b.GetDisruptionsAllowed())
+		}
+		fmt.Fprintf(&out, "\n")
 	}
 	for _, b := range r.Bind {
 		fmt.Fprintf(&out, "bind %s -> %s (attempt %d)\n", b.Pod.Name, b.Node, b.Attempt)

@@ -4,6 +4,8 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	berthv1 "github.com/berth-scheduler/berth/proto/berth/v1"
@@ -34,6 +36,20 @@ type (
 	NamespaceChanged struct{ Namespace *corev1.Namespace }
 	// NamespaceGone says that a namespace does not exist any more.
 	NamespaceGone struct{ Namespace *corev1.Namespace }
+
+	// WorkloadChanged says that a Service, ReplicationController, ReplicaSet or
+	// StatefulSet was added or is now as given.
+	WorkloadChanged struct{ Object metav1.Object }
+	// WorkloadGone says that one of these does not exist any more.
+	WorkloadGone struct{ Object metav1.Object }
+	// BudgetChanged says that a pod disruption budget was added or is now as given.
+	BudgetChanged struct {
+		Budget *policyv1.PodDisruptionBudget
+	}
+	// BudgetGone says that a pod disruption budget does not exist any more.
+	BudgetGone struct {
+		Budget *policyv1.PodDisruptionBudget
+	}
 
 	// DecidersChanged says that a decider was reached that was not before, so that
 	// pods that waited for one, or for one that understands them, may try.
@@ -74,6 +90,10 @@ func (NodeGone) event()         {}
 func (SignalsChanged) event()   {}
 func (NamespaceChanged) event() {}
 func (NamespaceGone) event()    {}
+func (WorkloadChanged) event()  {}
+func (WorkloadGone) event()     {}
+func (BudgetChanged) event()    {}
+func (BudgetGone) event()       {}
 func (DecidersChanged) event()  {}
 func (Decided) event()          {}
 func (BindDone) event()         {}

@@ -62,18 +62,44 @@ func TestBackoffDoublesToItsMaximum(t *testing.T) {
 	}
 }
 
+func TestWakeWhere(t *testing.T) {
+	q := New(Backoffs{})
+	for uid, interest := range map[types.UID]Interest{"a": 1, "b": 2, "both": 3, "none": 0} {
+		q.Add(epoch, uid, Group{}, 0)
+		q.Pop(most(1))
+		q.Reject(epoch, uid, interest)
+	}
+	later := epoch.Add(time.Minute)
+	q.Remove("b") // nobody is asked about it any more
+	var asked []types.UID
+	q.WakeWhere(later, 2, func(e *Entry) bool { asked = append(asked, e.UID); return false })
+	if want := []types.UID{"both"}; !slices.Equal(asked, want) {
+		t.Errorf("asked about %v, want %v", asked, want)
+	}
+	q.WakeWhere(later, 1, func(e *Entry) bool { return e.UID == "both" })
+	for uid, want := range map[types.UID]State{"a": Waiting, "both": Active, "none": Waiting} {
+		if got := q.Get(uid).State(); got != want {
+			t.Errorf("%s is %v, want %v", uid, got, want)
+		}
+	}
+	q.WakeAll(later)
+	if len(q.interested) > 0 {
+		t.Errorf("left over: %v", q.interested)
+	}
+}
+
 func TestWakeHonoursTheBackoff(t *testing.T) {
 	q := New(Backoffs{})
 	q.Add(epoch, "p", Group{}, 0)
 	q.Pop(most(1))
-	q.Reject(epoch, "p")
+	q.Reject(epoch, "p", 1)
 	q.WakeAll(epoch.Add(500 * time.Millisecond))
 	if s := q.Get("p").State(); s != Backoff {
 		t.Fatalf("woken within its backoff, the pod is %v", s)
 	}
 	q.Expire(epoch.Add(time.Second))
 	q.Pop(most(1))
-	q.Reject(epoch, "p")
+	q.Reject(epoch, "p", 1)
 	q.WakeAll(epoch.Add(time.Hour))
 	if s := q.Get("p").State(); s != Active {
 		t.Fatalf("woken after its backoff, the pod is %v", s)
@@ -84,7 +110,7 @@ func TestNetCatchesAndCounts(t *testing.T) {
 	q := New(Backoffs{})
 	q.Add(epoch, "p", Group{}, 0)
 	q.Pop(most(1))
-	q.Reject(epoch, "p")
+	q.Reject(epoch, "p", 1)
 	if got := q.Next(); !got.Equal(epoch.Add(MaxWait)) {
 		t.Fatalf("next timer at %v", got.Sub(epoch))
 	}
@@ -130,7 +156,7 @@ func TestEveryPodIsSomewhere(t *testing.T) {
 					q.Fail(now, u)
 					model[u] = Backoff
 				case 2:
-					q.Reject(now, u)
+					q.Reject(now, u, Interest(len(u)))
 					model[u] = Waiting
 				}
 			},
