@@ -107,6 +107,11 @@ func FormatPod(p *berthv1.Pod) string {
 	l.pod(p)
 	l.labels(p.GetLabels())
 	l.requests(p.GetRequests(), p.GetScoreRequests())
+	for _, name := range []string{"cpu", "memory"} {
+		if amount, ok := p.GetPlacedScoreRequests()[name]; ok {
+			l.word("placed-score-"+name, formatQuantity(name, amount))
+		}
+	}
 	l.add("node", p.GetNodeName())
 	for _, key := range slices.Sorted(maps.Keys(p.GetNodeSelector())) {
 		l.word("selector", key+"="+p.GetNodeSelector()[key])

@@ -44,7 +44,7 @@
 // toleration=[key[=value]][:Effect] (without =value, any value; an empty one is
 // key=), affinity= (terms separated by |, requirements by &, each
 // key:Operator[:value,value], the key metadata.name is the field),
-// prefer=weight:term, preemption=Never, nominated-node=, image=, volume-image=,
+// prefer=weight:term, placed-score-cpu=, placed-score-memory=, preemption=Never, nominated-node=, image=, volume-image=,
 // spread-selector=selector and
 //
 //	spread=topologyKey:maxSkew:DoNotSchedule:selector   or ScheduleAnyway; ;min=2
@@ -305,6 +305,10 @@ func ParsePod(line string) (*berthv1.Pod, error) {
 			p.ScoreRequests["cpu"], err = parseQuantity("cpu", value)
 		case "score-memory":
 			p.ScoreRequests["memory"], err = parseQuantity("memory", value)
+		case "placed-score-cpu":
+			p.PlacedScoreRequests, err = withQuantity(p.PlacedScoreRequests, "cpu", value)
+		case "placed-score-memory":
+			p.PlacedScoreRequests, err = withQuantity(p.PlacedScoreRequests, "memory", value)
 		default:
 			if known, err := near.parse(key, value); known || err != nil {
 				return known, err
@@ -325,6 +329,16 @@ func ParsePod(line string) (*berthv1.Pod, error) {
 	p.PodAffinity, p.PodAntiAffinity = near.affinity, near.anti
 	addScoreDefaults(p.ScoreRequests, p.Requests)
 	return p, nil
+}
+
+// withQuantity adds a resource to amounts, which may be nil.
+func withQuantity(amounts map[string]int64, name, value string) (map[string]int64, error) {
+	if amounts == nil {
+		amounts = map[string]int64{}
+	}
+	var err error
+	amounts[name], err = parseQuantity(name, value)
+	return amounts, err
 }
 
 // namespace NAME words

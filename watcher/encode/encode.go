@@ -12,6 +12,7 @@ import (
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
+	resourcehelper "k8s.io/component-helpers/resource"
 
 	berthv1 "github.com/berth-scheduler/berth/proto/berth/v1"
 )
@@ -40,6 +41,9 @@ func Pod(p *corev1.Pod) *berthv1.Pod {
 		TopologySpreadConstraints: topologySpreadConstraints(p, &names),
 		RequiredFeatures:          requiredFeatures(p, &names),
 		NominatedNodeName:         p.Status.NominatedNodeName,
+	}
+	if resourcehelper.IsPodLevelRequestsSet(p) {
+		out.PlacedScoreRequests = amounts(placedScoreRequests(p))
 	}
 	out.PodAffinity, out.PodAntiAffinity = affinitiesToPods(p, &names)
 	images(p, out)

@@ -42,7 +42,8 @@ func namedByAffinity(p *model.Pod, _ *model.Snapshot) Check {
 		reason = Reason{Text: "pod affinity terms conflict", WholePod: true}
 	}
 	return Check{Reject: func(n *model.Node, reasons []Reason) []Reason {
-		if !names[n.Name] {
+		// The node set aside for the pod is looked at before any names are.
+		if !names[n.Name] && (n.Name != p.NominatedNode || reason.WholePod) {
 			return append(reasons, reason)
 		}
 		return reasons

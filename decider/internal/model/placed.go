@@ -41,7 +41,7 @@ func newPlacedPod(record *berthv1.PlacedPod, r *resources) (*PlacedPod, *FieldEr
 	if q.Requests, err = r.requests("requests", record.GetRequests()); err != nil {
 		return nil, err
 	}
-	if q.ScoreRequests, err = newScoreAmounts(record.GetScoreRequests()); err != nil {
+	if q.ScoreRequests, err = newScoreAmounts("score_requests", record.GetScoreRequests()); err != nil {
 		return nil, err
 	}
 	if q.Ports, err = newPorts(record.GetHostPorts()); err != nil {
@@ -62,7 +62,7 @@ func (p *Pod) placed() *PlacedPod {
 		Labels:        p.Labels,
 		Priority:      p.Priority,
 		Requests:      p.Requests,
-		ScoreRequests: p.ScoreRequests,
+		ScoreRequests: p.PlacedScoreRequests,
 		Ports:         p.Ports,
 		Affinity:      p.Affinity,
 	}

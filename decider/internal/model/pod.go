@@ -23,6 +23,8 @@ type Pod struct {
 	Requests []Amount
 	// ScoreRequests are its cpu and memory as scores count them.
 	ScoreRequests ScoreAmounts
+	// PlacedScoreRequests are the same once it is placed.
+	PlacedScoreRequests ScoreAmounts
 	// NodeName is the only node that will do; empty means any.
 	NodeName string
 	// Selector is spec.nodeSelector: requirements on labels, all of which must
@@ -60,13 +62,13 @@ func (p *Pod) ScoreRequest(resource string) int64 { return p.Record.GetScoreRequ
 // Request returns how much of a resource the pod asks for.
 func (p *Pod) Request(resource string) int64 { return p.Record.GetRequests()[resource] }
 
-func newScoreAmounts(requests map[string]int64) (ScoreAmounts, *FieldError) {
+func newScoreAmounts(field string, requests map[string]int64) (ScoreAmounts, *FieldError) {
 	amounts := ScoreAmounts{CPU: requests["cpu"], Memory: requests["memory"]}
 	switch {
 	case amounts[CPU] < 0:
-		return amounts, fieldError("score_requests[cpu]", "%d is negative", amounts[CPU])
+		return amounts, fieldError(field+"[cpu]", "%d is negative", amounts[CPU])
 	case amounts[Memory] < 0:
-		return amounts, fieldError("score_requests[memory]", "%d is negative", amounts[Memory])
+		return amounts, fieldError(field+"[memory]", "%d is negative", amounts[Memory])
 	}
 	return amounts, nil
 }
@@ -122,8 +124,14 @@ func (s *Snapshot) NewPod(record *berthv1.Pod) (*Pod, *FieldError) {
 	if p.Requests, err = s.resources.requests("requests", record.GetRequests()); err != nil {
 		return nil, err
 	}
-	if p.ScoreRequests, err = newScoreAmounts(record.GetScoreRequests()); err != nil {
+	if p.ScoreRequests, err = newScoreAmounts("score_requests", record.GetScoreRequests()); err != nil {
 		return nil, err
+	}
+	p.PlacedScoreRequests = p.ScoreRequests
+	if placed := record.GetPlacedScoreRequests(); len(placed) > 0 {
+		if p.PlacedScoreRequests, err = newScoreAmounts("placed_score_requests", placed); err != nil {
+			return nil, err
+		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(record.GetScoreRequests())) {
 		if value := record.GetScoreRequests()[name]; value < 0 {

@@ -367,8 +367,12 @@ type Pod struct {
 	// that node if the node can take it, whatever others would score. Empty means
 	// none.
 	NominatedNodeName string `protobuf:"bytes,23,opt,name=nominated_node_name,json=nominatedNodeName,proto3" json:"nominated_node_name,omitempty"`
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	// What it takes as scores count it once it is placed, for the pods after it in
+	// the request. Empty means as score_requests. They differ where requests are set
+	// for the pod as a whole: kube-scheduler counts those for placed pods alone.
+	PlacedScoreRequests map[string]int64 `protobuf:"bytes,24,rep,name=placed_score_requests,json=placedScoreRequests,proto3" json:"placed_score_requests,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	unknownFields       protoimpl.UnknownFields
+	sizeCache           protoimpl.SizeCache
 }
 
 func (x *Pod) Reset() {
@@ -560,6 +564,13 @@ func (x *Pod) GetNominatedNodeName() string {
 		return x.NominatedNodeName
 	}
 	return ""
+}
+
+func (x *Pod) GetPlacedScoreRequests() map[string]int64 {
+	if x != nil {
+		return x.PlacedScoreRequests
+	}
+	return nil
 }
 
 // PlacedPod is a pod that holds room on a node.
@@ -1478,8 +1489,7 @@ var File_berth_v1_pod_proto protoreflect.FileDescriptor
 
 const file_berth_v1_pod_proto_rawDesc = "" +
 	"\n" +
-	"\x12berth/v1/pod.proto\x12\bberth.v1\x1a\x13berth/v1/node.proto\x1a\x17berth/v1/selector.proto\"\xef\n" +
-	"\n" +
+	"\x12berth/v1/pod.proto\x12\bberth.v1\x1a\x13berth/v1/node.proto\x1a\x17berth/v1/selector.proto\"\x93\f\n" +
 	"\x03Pod\x12\x10\n" +
 	"\x03uid\x18\x01 \x01(\tR\x03uid\x12\x1c\n" +
 	"\tnamespace\x18\x02 \x01(\tR\tnamespace\x12\x12\n" +
@@ -1505,7 +1515,8 @@ const file_berth_v1_pod_proto_rawDesc = "" +
 	"\x06images\x18\x14 \x03(\tR\x06images\x12#\n" +
 	"\rvolume_images\x18\x15 \x03(\tR\fvolumeImages\x12+\n" +
 	"\x11required_features\x18\x16 \x03(\tR\x10requiredFeatures\x12.\n" +
-	"\x13nominated_node_name\x18\x17 \x01(\tR\x11nominatedNodeName\x1a9\n" +
+	"\x13nominated_node_name\x18\x17 \x01(\tR\x11nominatedNodeName\x12Z\n" +
+	"\x15placed_score_requests\x18\x18 \x03(\v2&.berth.v1.Pod.PlacedScoreRequestsEntryR\x13placedScoreRequests\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a;\n" +
@@ -1517,7 +1528,10 @@ const file_berth_v1_pod_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\x1a?\n" +
 	"\x11NodeSelectorEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xe3\x06\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1aF\n" +
+	"\x18PlacedScoreRequestsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\"\xe3\x06\n" +
 	"\tPlacedPod\x12\x10\n" +
 	"\x03uid\x18\x01 \x01(\tR\x03uid\x12\x1c\n" +
 	"\tnamespace\x18\x02 \x01(\tR\tnamespace\x12\x12\n" +
@@ -1633,7 +1647,7 @@ func file_berth_v1_pod_proto_rawDescGZIP() []byte {
 }
 
 var file_berth_v1_pod_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
-var file_berth_v1_pod_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
+var file_berth_v1_pod_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
 var file_berth_v1_pod_proto_goTypes = []any{
 	(PreemptionPolicy)(0),            // 0: berth.v1.PreemptionPolicy
 	(NodeSelectorOperator)(0),        // 1: berth.v1.NodeSelectorOperator
@@ -1657,11 +1671,12 @@ var file_berth_v1_pod_proto_goTypes = []any{
 	nil,                              // 19: berth.v1.Pod.RequestsEntry
 	nil,                              // 20: berth.v1.Pod.ScoreRequestsEntry
 	nil,                              // 21: berth.v1.Pod.NodeSelectorEntry
-	nil,                              // 22: berth.v1.PlacedPod.LabelsEntry
-	nil,                              // 23: berth.v1.PlacedPod.RequestsEntry
-	nil,                              // 24: berth.v1.PlacedPod.ScoreRequestsEntry
-	(*LabelSelector)(nil),            // 25: berth.v1.LabelSelector
-	(TaintEffect)(0),                 // 26: berth.v1.TaintEffect
+	nil,                              // 22: berth.v1.Pod.PlacedScoreRequestsEntry
+	nil,                              // 23: berth.v1.PlacedPod.LabelsEntry
+	nil,                              // 24: berth.v1.PlacedPod.RequestsEntry
+	nil,                              // 25: berth.v1.PlacedPod.ScoreRequestsEntry
+	(*LabelSelector)(nil),            // 26: berth.v1.LabelSelector
+	(TaintEffect)(0),                 // 27: berth.v1.TaintEffect
 }
 var file_berth_v1_pod_proto_depIdxs = []int32{
 	18, // 0: berth.v1.Pod.labels:type_name -> berth.v1.Pod.LabelsEntry
@@ -1675,36 +1690,37 @@ var file_berth_v1_pod_proto_depIdxs = []int32{
 	12, // 8: berth.v1.Pod.pod_affinity:type_name -> berth.v1.PodAffinity
 	12, // 9: berth.v1.Pod.pod_anti_affinity:type_name -> berth.v1.PodAffinity
 	15, // 10: berth.v1.Pod.topology_spread_constraints:type_name -> berth.v1.TopologySpreadConstraint
-	25, // 11: berth.v1.Pod.spread_selector:type_name -> berth.v1.LabelSelector
-	22, // 12: berth.v1.PlacedPod.labels:type_name -> berth.v1.PlacedPod.LabelsEntry
-	23, // 13: berth.v1.PlacedPod.requests:type_name -> berth.v1.PlacedPod.RequestsEntry
-	24, // 14: berth.v1.PlacedPod.score_requests:type_name -> berth.v1.PlacedPod.ScoreRequestsEntry
-	17, // 15: berth.v1.PlacedPod.host_ports:type_name -> berth.v1.HostPort
-	12, // 16: berth.v1.PlacedPod.pod_affinity:type_name -> berth.v1.PodAffinity
-	12, // 17: berth.v1.PlacedPod.pod_anti_affinity:type_name -> berth.v1.PodAffinity
-	8,  // 18: berth.v1.NodeAffinity.required:type_name -> berth.v1.NodeSelector
-	11, // 19: berth.v1.NodeAffinity.preferred:type_name -> berth.v1.PreferredNodeTerm
-	9,  // 20: berth.v1.NodeSelector.terms:type_name -> berth.v1.NodeSelectorTerm
-	10, // 21: berth.v1.NodeSelectorTerm.match_expressions:type_name -> berth.v1.NodeSelectorRequirement
-	10, // 22: berth.v1.NodeSelectorTerm.match_fields:type_name -> berth.v1.NodeSelectorRequirement
-	1,  // 23: berth.v1.NodeSelectorRequirement.operator:type_name -> berth.v1.NodeSelectorOperator
-	9,  // 24: berth.v1.PreferredNodeTerm.term:type_name -> berth.v1.NodeSelectorTerm
-	13, // 25: berth.v1.PodAffinity.required:type_name -> berth.v1.PodAffinityTerm
-	14, // 26: berth.v1.PodAffinity.preferred:type_name -> berth.v1.PreferredPodTerm
-	25, // 27: berth.v1.PodAffinityTerm.label_selector:type_name -> berth.v1.LabelSelector
-	25, // 28: berth.v1.PodAffinityTerm.namespace_selector:type_name -> berth.v1.LabelSelector
-	13, // 29: berth.v1.PreferredPodTerm.term:type_name -> berth.v1.PodAffinityTerm
-	2,  // 30: berth.v1.TopologySpreadConstraint.when_unsatisfiable:type_name -> berth.v1.UnsatisfiableAction
-	25, // 31: berth.v1.TopologySpreadConstraint.label_selector:type_name -> berth.v1.LabelSelector
-	3,  // 32: berth.v1.TopologySpreadConstraint.node_affinity_policy:type_name -> berth.v1.NodeInclusionPolicy
-	3,  // 33: berth.v1.TopologySpreadConstraint.node_taints_policy:type_name -> berth.v1.NodeInclusionPolicy
-	4,  // 34: berth.v1.Toleration.operator:type_name -> berth.v1.TolerationOperator
-	26, // 35: berth.v1.Toleration.effect:type_name -> berth.v1.TaintEffect
-	36, // [36:36] is the sub-list for method output_type
-	36, // [36:36] is the sub-list for method input_type
-	36, // [36:36] is the sub-list for extension type_name
-	36, // [36:36] is the sub-list for extension extendee
-	0,  // [0:36] is the sub-list for field type_name
+	26, // 11: berth.v1.Pod.spread_selector:type_name -> berth.v1.LabelSelector
+	22, // 12: berth.v1.Pod.placed_score_requests:type_name -> berth.v1.Pod.PlacedScoreRequestsEntry
+	23, // 13: berth.v1.PlacedPod.labels:type_name -> berth.v1.PlacedPod.LabelsEntry
+	24, // 14: berth.v1.PlacedPod.requests:type_name -> berth.v1.PlacedPod.RequestsEntry
+	25, // 15: berth.v1.PlacedPod.score_requests:type_name -> berth.v1.PlacedPod.ScoreRequestsEntry
+	17, // 16: berth.v1.PlacedPod.host_ports:type_name -> berth.v1.HostPort
+	12, // 17: berth.v1.PlacedPod.pod_affinity:type_name -> berth.v1.PodAffinity
+	12, // 18: berth.v1.PlacedPod.pod_anti_affinity:type_name -> berth.v1.PodAffinity
+	8,  // 19: berth.v1.NodeAffinity.required:type_name -> berth.v1.NodeSelector
+	11, // 20: berth.v1.NodeAffinity.preferred:type_name -> berth.v1.PreferredNodeTerm
+	9,  // 21: berth.v1.NodeSelector.terms:type_name -> berth.v1.NodeSelectorTerm
+	10, // 22: berth.v1.NodeSelectorTerm.match_expressions:type_name -> berth.v1.NodeSelectorRequirement
+	10, // 23: berth.v1.NodeSelectorTerm.match_fields:type_name -> berth.v1.NodeSelectorRequirement
+	1,  // 24: berth.v1.NodeSelectorRequirement.operator:type_name -> berth.v1.NodeSelectorOperator
+	9,  // 25: berth.v1.PreferredNodeTerm.term:type_name -> berth.v1.NodeSelectorTerm
+	13, // 26: berth.v1.PodAffinity.required:type_name -> berth.v1.PodAffinityTerm
+	14, // 27: berth.v1.PodAffinity.preferred:type_name -> berth.v1.PreferredPodTerm
+	26, // 28: berth.v1.PodAffinityTerm.label_selector:type_name -> berth.v1.LabelSelector
+	26, // 29: berth.v1.PodAffinityTerm.namespace_selector:type_name -> berth.v1.LabelSelector
+	13, // 30: berth.v1.PreferredPodTerm.term:type_name -> berth.v1.PodAffinityTerm
+	2,  // 31: berth.v1.TopologySpreadConstraint.when_unsatisfiable:type_name -> berth.v1.UnsatisfiableAction
+	26, // 32: berth.v1.TopologySpreadConstraint.label_selector:type_name -> berth.v1.LabelSelector
+	3,  // 33: berth.v1.TopologySpreadConstraint.node_affinity_policy:type_name -> berth.v1.NodeInclusionPolicy
+	3,  // 34: berth.v1.TopologySpreadConstraint.node_taints_policy:type_name -> berth.v1.NodeInclusionPolicy
+	4,  // 35: berth.v1.Toleration.operator:type_name -> berth.v1.TolerationOperator
+	27, // 36: berth.v1.Toleration.effect:type_name -> berth.v1.TaintEffect
+	37, // [37:37] is the sub-list for method output_type
+	37, // [37:37] is the sub-list for method input_type
+	37, // [37:37] is the sub-list for extension type_name
+	37, // [37:37] is the sub-list for extension extendee
+	0,  // [0:37] is the sub-list for field type_name
 }
 
 func init() { file_berth_v1_pod_proto_init() }
@@ -1720,7 +1736,7 @@ func file_berth_v1_pod_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_berth_v1_pod_proto_rawDesc), len(file_berth_v1_pod_proto_rawDesc)),
 			NumEnums:      5,
-			NumMessages:   20,
+			NumMessages:   21,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
