@@ -50,15 +50,15 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		command, args = decide, args[1:]
 	}
 	err := command(ctx, args, stdin, stdout, stderr)
-	var usage usageError
-	switch {
-	case err == nil:
+	if err == nil {
 		return 0
-	case errors.As(err, &usage):
-		fmt.Fprintf(stderr, "decider: %v\n", err)
+	}
+	for line := range strings.SplitSeq(err.Error(), "\n") {
+		fmt.Fprintf(stderr, "decider: %s\n", line)
+	}
+	if errors.As(err, new(usageError)) {
 		return 2
 	}
-	fmt.Fprintf(stderr, "decider: %v\n", err)
 	return 1
 }
 

@@ -7,7 +7,6 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"os"
 	"strings"
 	"time"
 
@@ -149,13 +148,9 @@ func readProfiles(name string) ([]config.Profile, error) {
 	if name == "" {
 		return nil, nil
 	}
-	data, err := os.ReadFile(name)
+	c, err := config.ReadFile(name)
 	if err != nil {
-		return nil, fmt.Errorf("--config: %w", err)
-	}
-	c, err := config.Read(data)
-	if err != nil {
-		return nil, usageError{fmt.Errorf("--config %s:\n%w", name, err)}
+		return nil, usageError{err}
 	}
 	return c.Profiles, nil
 }

@@ -162,7 +162,7 @@ func schedule(ctx context.Context, o *options) error {
 	l = loop.New(loop.Config{
 		Driver: driver.Config{
 			Deciders: counts, Epoch: time.Now().UTC().Format("20060102T150405.000000000Z") + "-" + identity, Seed: o.seed,
-			MaxBatch: o.maxBatchPods, MaxBinding: maxBinding,
+			MaxBatch: o.maxBatchPods, MaxBinding: maxBinding, Backoffs: o.backoffs,
 		},
 		Deciders: pool,
 		Cluster:  hands{client, reporter, lease},

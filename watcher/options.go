@@ -10,11 +10,14 @@ import (
 	"strings"
 	"time"
 
-	"k8s.io/apimachinery/pkg/util/validation"
+	"github.com/berth-scheduler/berth/watcher/internal/queue"
+	"github.com/berth-scheduler/berth/watcher/internal/signal"
 )
 
 // options are the watcher's flags.
 type options struct {
+	config         string
+	backoffs       queue.Backoffs // from the configuration file alone
 	kubeconfig     string
 	schedulerNames []string
 	deciders       map[string][]string // by scheduler name, the preferred first
@@ -61,10 +64,11 @@ func parseOptions(args []string, out io.Writer, addLogging func(*flag.FlagSet)) 
 	o := &options{}
 	fs := flag.NewFlagSet("watcher", flag.ContinueOnError)
 	fs.SetOutput(io.Discard)
+	fs.StringVar(&o.config, "config", "", "`file` with a KubeSchedulerConfiguration, the one that deciders get: its profiles are the scheduler names, and what it says about leader election, the API server and backoff holds where no flag is given")
 	fs.StringVar(&o.kubeconfig, "kubeconfig", "", "`file` that says how to reach the API server; empty means the cluster that this process runs in")
-	fs.Func("scheduler-name", "schedule pods whose spec.schedulerName is `name` (default berth); repeatable", appendTo(&o.rawSchedulerNames))
+	fs.Func("scheduler-name", "schedule pods whose spec.schedulerName is `name` (default berth, or every profile of --config); repeatable", appendTo(&o.rawSchedulerNames))
 	fs.Func("decider", "`[SCHEDULER_NAME=]ADDR[,FALLBACK...]`: ask the decider at ADDR, a gRPC target such as 127.0.0.1:50051, dns:///NAME:PORT or unix://PATH, and each fallback if those before it do not answer; without a scheduler name it is for all of them; repeatable, later ones are further fallbacks", appendTo(&o.rawDeciders))
-	fs.Float64Var(&o.kubeAPIQPS, "kube-api-qps", 1000, "requests per second to the API server")
+	fs.Float64Var(&o.kubeAPIQPS, "kube-api-qps", 1000, "requests per second to the API server; a negative number means no limit")
 	fs.IntVar(&o.kubeAPIBurst, "kube-api-burst", 2000, "requests to the API server at once")
 	fs.BoolVar(&o.leaderElect, "leader-elect", true, "schedule only while holding the Lease, so that several watchers can run")
 	fs.StringVar(&o.leaseNamespace, "leader-elect-resource-namespace", "kube-system", "`namespace` of the Lease")
@@ -104,6 +108,11 @@ func parseOptions(args []string, out io.Writer, addLogging func(*flag.FlagSet)) 
 	}
 	if fs.NArg() > 0 {
 		return nil, fmt.Errorf("unknown argument %q", fs.Arg(0))
+	}
+	given := map[string]bool{}
+	fs.Visit(func(f *flag.Flag) { given[f.Name] = true })
+	if err := o.configure(given); err != nil {
+		return nil, err
 	}
 	return o, o.complete()
 }
@@ -174,7 +183,7 @@ func (o *options) complete() error {
 		flag  string
 		value float64
 	}{
-		{"--kube-api-qps", o.kubeAPIQPS}, {"--kube-api-burst", float64(o.kubeAPIBurst)},
+		{"--kube-api-burst", float64(o.kubeAPIBurst)},
 		{"--max-message-bytes", float64(o.maxMessageBytes)}, {"--decide-timeout", float64(o.decideTimeout)},
 		{"--max-batch-pods", float64(o.maxBatchPods)}, {"--parallel-binds", float64(o.parallelBinds)},
 		{"--leader-elect-retry-period", float64(o.retryTime)},
@@ -184,10 +193,9 @@ func (o *options) complete() error {
 			complain("%s must be more than 0", positive.flag)
 		}
 	}
-	if prefix := o.signalPrefix; prefix != "" {
-		domain, start, ok := strings.Cut(prefix, "/")
-		if !ok || len(validation.IsDNS1123Subdomain(domain)) > 0 || start != "" && len(validation.IsQualifiedName(start+"x")) > 0 || strings.Contains(start, "/") {
-			complain("--signal-annotation-prefix %s: want what annotations' keys begin with, a domain and a slash, such as signals.example.com/", prefix)
+	if o.signalPrefix != "" {
+		if err := signal.CheckPrefix(o.signalPrefix); err != nil {
+			complain("--signal-annotation-prefix %w", err)
 		}
 	}
 	if o.signalMetrics < 0 {
@@ -198,6 +206,9 @@ func (o *options) complete() error {
 	}
 	if !(o.signalMinChange >= 0 && o.signalMinChange < 1) {
 		complain("--signal-min-change must be at least 0 and less than 1")
+	}
+	if o.kubeAPIQPS == 0 {
+		complain("--kube-api-qps must not be 0")
 	}
 	if o.leaderElect {
 		if o.leaseDuration <= o.renewDeadline {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"reflect"
 	"slices"
 	"strings"
@@ -27,7 +28,24 @@ func Default() *Configuration {
 	return c
 }
 
-// Read reads a file in YAML or JSON. Its error joins all complaints, one line each,
+// ReadFile reads a file by its name. Every line of its error begins with that name.
+func ReadFile(name string) (*Configuration, error) {
+	data, err := os.ReadFile(name)
+	if err != nil {
+		var why *os.PathError
+		if errors.As(err, &why) {
+			err = why.Err
+		}
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	c, err := Read(data)
+	if err != nil {
+		return nil, errors.New(name + ": " + strings.ReplaceAll(err.Error(), "\n", "\n"+name+": "))
+	}
+	return c, nil
+}
+
+// Read reads what a file holds, YAML or JSON. Its error joins all complaints, one line each,
 // that begins with the path of the field where there is one.
 func Read(data []byte) (*Configuration, error) {
 	c := &complaints{}
