@@ -38,7 +38,7 @@ import (
 //	service NAME label=V, service-gone NAME
 //	budget NAME [allowed=N], budget-gone NAME
 //	decided #BATCH POD->NODE[/UID] | POD:OUTCOME[:TEXT[|WAKE[;WAKE]…]] …
-//	         WAKE is OBJECT[+CHANGE]…[@NODE[,NODE]…][/cpu=MILLI]
+//	         WAKE is OBJECT[+CHANGE]…[@NODE[,NODE]…][/cpu:MILLI]
 //	lost #BATCH          no decider was reachable
 //	failed #BATCH TEXT   the decider could not answer
 //	bind POD OUTCOME [TEXT]
@@ -242,7 +242,7 @@ func (s *story) decision(w string) *berthv1.Decision {
 
 func wakeCondition(text string) *berthv1.WakeCondition {
 	w := &berthv1.WakeCondition{}
-	text, cpu, free := strings.Cut(text, "/cpu=")
+	text, cpu, free := strings.Cut(text, "/cpu:")
 	if free {
 		var amount int64
 		fmt.Sscan(cpu, &amount)
@@ -345,6 +345,8 @@ func (s *story) where() string {
 			lines = append(lines, fmt.Sprintf("%s: placed on %s\n", name, node))
 		case s.driver.gated[p.UID]:
 			lines = append(lines, fmt.Sprintf("%s: gated\n", name))
+		case p.Spec.SchedulerName != "berth":
+			lines = append(lines, fmt.Sprintf("%s: not ours\n", name))
 		default:
 			lines = append(lines, fmt.Sprintf("%s: gone\n", name))
 		}

@@ -133,6 +133,8 @@ func (w *world) changePod() {
 	p := w.anyPod(everyPod).DeepCopy()
 	if len(p.Spec.SchedulingGates) > 0 {
 		p.Spec.SchedulingGates = nil
+	} else if rapid.IntRange(0, 2).Draw(w.t, "nominated") == 0 {
+		p.Status.NominatedNodeName = rapid.SampledFrom([]string{"", "a", "b", "c"}).Draw(w.t, "node")
 	} else {
 		p.Labels = map[string]string{"changed": w.uid("")}
 	}
@@ -296,14 +298,22 @@ func (w *world) decideHonestly() {
 	w.step(Decided{Batch: b.ID, Decider: "honest", Response: firstFit(b.Request)})
 }
 
+// firstFit does not touch the room that is set aside for others.
 func firstFit(r *berthv1.DecideRequest) *berthv1.DecideResponse {
 	used := map[string]int64{}
+	aside := map[string]*berthv1.PlacedPod{}
 	for _, p := range r.GetSnapshot().GetPlacedPods() {
 		used[p.GetNodeName()] += p.GetRequests()["cpu"]
+		if p.GetNominated() {
+			aside[p.GetUid()] = p
+		}
 	}
 	response := &berthv1.DecideResponse{}
 	for _, p := range r.GetPods() {
-		d := &berthv1.Decision{PodUid: p.GetUid(), Outcome: berthv1.Outcome_OUTCOME_REJECTED, Rejection: &berthv1.Rejection{Message: "full"}}
+		if own := aside[p.GetUid()]; own != nil {
+			used[own.GetNodeName()] -= own.GetRequests()["cpu"]
+		}
+		d := reject(r, p)
 		for _, n := range r.GetSnapshot().GetNodes() {
 			if want := p.GetRequests()["cpu"]; !n.GetUnschedulable() && used[n.GetName()]+want <= n.GetAllocatable()["cpu"] {
 				used[n.GetName()] += want
@@ -311,9 +321,36 @@ func firstFit(r *berthv1.DecideRequest) *berthv1.DecideResponse {
 				break
 			}
 		}
+		if own := aside[p.GetUid()]; own != nil && d.GetOutcome() == berthv1.Outcome_OUTCOME_REJECTED {
+			used[own.GetNodeName()] += own.GetRequests()["cpu"]
+		}
 		response.Decisions = append(response.Decisions, d)
 	}
 	return response
+}
+
+// reject says no more than is worth another try: a node, or room on one that is not
+// cordoned.
+func reject(r *berthv1.DecideRequest, p *berthv1.Pod) *berthv1.Decision {
+	room := &berthv1.WakeCondition{
+		Object:  berthv1.ObjectKind_OBJECT_KIND_PLACED_POD,
+		Changes: []berthv1.ChangeKind{berthv1.ChangeKind_CHANGE_KIND_UPDATED, berthv1.ChangeKind_CHANGE_KIND_DELETED},
+		Free:    p.GetRequests(),
+	}
+	for _, n := range r.GetSnapshot().GetNodes() {
+		if !n.GetUnschedulable() {
+			room.NodeNames = append(room.NodeNames, n.GetName())
+		}
+	}
+	conditions := []*berthv1.WakeCondition{{
+		Object:  berthv1.ObjectKind_OBJECT_KIND_NODE,
+		Changes: []berthv1.ChangeKind{berthv1.ChangeKind_CHANGE_KIND_ADDED, berthv1.ChangeKind_CHANGE_KIND_UPDATED},
+	}}
+	if len(room.NodeNames) > 0 { // no names are any node
+		conditions = append(conditions, room)
+	}
+	return &berthv1.Decision{PodUid: p.GetUid(), Outcome: berthv1.Outcome_OUTCOME_REJECTED,
+		Rejection: &berthv1.Rejection{Message: "full", WakeConditions: conditions}}
 }
 
 func place(p *berthv1.Pod, node, uid string) *berthv1.Decision {
@@ -500,7 +537,7 @@ func (w *world) checkSettled() {
 			continue
 		}
 		for _, n := range w.nodes {
-			if room := n.Status.Allocatable.Cpu().MilliValue() - w.used(n.Name); !n.Spec.Unschedulable && room >= cpuOf(p) {
+			if room := n.Status.Allocatable.Cpu().MilliValue() - w.used(n.Name) - w.setAside(n.Name, p); !n.Spec.Unschedulable && room >= cpuOf(p) {
 				w.fail("%s waits although it fits on %s", p.UID, n.Name)
 			}
 		}
@@ -521,6 +558,16 @@ func (w *world) used(node string) (sum int64) {
 	for _, p := range w.pods {
 		if p.Spec.NodeName == node {
 			sum += cpuOf(p)
+		}
+	}
+	return sum
+}
+
+// setAside is the room on the node that pods other than p are nominated for.
+func (w *world) setAside(node string, p *corev1.Pod) (sum int64) {
+	for _, other := range w.pods {
+		if other != p && unassigned(other) && other.Status.NominatedNodeName == node {
+			sum += cpuOf(other)
 		}
 	}
 	return sum
