@@ -146,8 +146,7 @@ func (a *Args) check() error {
 	return nil
 }
 
-// checkWeight says whether a rule can have this weight. With one of kube-scheduler's
-// configuration, an int32, no sum of scores leaves int64.
+// checkWeight says whether a rule can have this weight.
 func checkWeight(w Weight) error {
 	if w.Weight < 1 || w.Weight > math.MaxInt32 {
 		return fmt.Errorf("the weight of %s is %d; it must be 1 to %d", w.Name, w.Weight, math.MaxInt32)

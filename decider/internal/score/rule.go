@@ -1,7 +1,8 @@
 // Package score holds the preferences: how much would this node be liked, among
 // those that can take the pod?
 //
-// The rules, their names, weights and arithmetic are kube-scheduler's.
+// The rules, their names, weights and arithmetic are kube-scheduler's, but for
+// NodeSignals, which is Berth's own.
 package score
 
 import (
@@ -17,7 +18,7 @@ const Max = 100
 
 // Rule is one preference.
 type Rule struct {
-	// Name is kube-scheduler's plugin name.
+	// Name is kube-scheduler's plugin name, or NodeSignals.
 	Name string
 	// Weight is what the normalised score is multiplied by in the sum.
 	Weight int64
@@ -41,7 +42,10 @@ type Scorer struct {
 
 // Weight is a rule's name and weight.
 type Weight struct {
-	Name   string
+	// Name is the rule's.
+	Name string
+	// Weight is 1 to the largest int32, as in kube-scheduler's configuration, so
+	// that no sum of scores overflows.
 	Weight int64
 }
 

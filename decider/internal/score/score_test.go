@@ -13,7 +13,7 @@ import (
 	"github.com/berth-scheduler/berth/proto/scenario"
 )
 
-// fataler is what testing.T and rapid.T share.
+// fataler is what testing.T, testing.B and rapid.T share.
 type fataler interface {
 	Helper()
 	Fatalf(format string, args ...any)
