@@ -245,6 +245,17 @@ func (f *Filter) Add(q *model.PlacedPod, n *model.Node) {
 	}
 }
 
+// RemoveFunc takes the pods that leave off n and returns them.
+func (f *Filter) RemoveFunc(n *model.Node, leaves func(*model.PlacedPod) bool) (removed []*model.PlacedPod) {
+	removed = n.RemoveFunc(leaves)
+	for _, q := range removed {
+		for _, moved := range f.moved {
+			moved(q, n, -1)
+		}
+	}
+	return removed
+}
+
 // Remove takes q, which is on n, off it.
 func (f *Filter) Remove(q *model.PlacedPod, n *model.Node) {
 	n.Remove(q)

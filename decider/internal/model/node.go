@@ -131,8 +131,29 @@ func (n *Node) Remove(q *PlacedPod) {
 		n.Pods[i] = n.Pods[last]
 		n.Pods = n.Pods[:last]
 	}
-	// The sums are done anew: they stop at the largest int64, so that nothing can
-	// be subtracted from them.
+	n.recount()
+}
+
+// RemoveFunc takes the pods that leave off the node and returns them.
+func (n *Node) RemoveFunc(leaves func(*PlacedPod) bool) (removed []*PlacedPod) {
+	kept := n.Pods[:0]
+	for _, q := range n.Pods {
+		if leaves(q) {
+			removed = append(removed, q)
+		} else {
+			kept = append(kept, q)
+		}
+	}
+	if len(removed) > 0 {
+		n.Pods = kept
+		n.recount()
+	}
+	return removed
+}
+
+// recount does the node's sums anew: they stop at the largest int64, so that nothing
+// can be subtracted from them.
+func (n *Node) recount() {
 	clear(n.Requested)
 	clear(n.ScoreRequested[:])
 	if n.snapshot != nil {

@@ -4,7 +4,8 @@
 // The answers are kube-scheduler's (framework/preemption and the plugin
 // DefaultPreemption), with two choices where it has none: every node is tried, not
 // a sample from a random one on, and pods of one priority and one start time are
-// told apart by their uids.
+// told apart by their uids. What it says of resource claims ("no new claims to
+// deallocate") is left out.
 package preempt
 
 import (
@@ -58,18 +59,10 @@ type Outcome struct {
 // the less important. n is as before in the end, but for the order of its pods.
 func On(n *model.Node, p *model.Pod, f *filter.Filter, budgets []*model.Budget) Outcome {
 	o := Outcome{Node: n}
-	var lower []*model.PlacedPod
-	for _, q := range n.Pods {
-		if q.Priority < p.Priority {
-			lower = append(lower, q)
-		}
-	}
+	lower := f.RemoveFunc(n, func(q *model.PlacedPod) bool { return q.Priority < p.Priority })
 	if len(lower) == 0 {
 		o.Reasons = []string{"No preemption victims found for incoming pod"}
 		return o
-	}
-	for _, q := range lower {
-		f.Remove(q, n)
 	}
 	if rule, reasons := f.Reject(n); rule != "" {
 		for _, reason := range reasons {

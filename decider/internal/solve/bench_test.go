@@ -57,3 +57,38 @@ func BenchmarkDecide(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkPreempt evicts for one pod on full nodes with 30 pods of lower priority
+// each.
+func BenchmarkPreempt(b *testing.B) {
+	for _, nodes := range []int{1000, 5000} {
+		b.Run(fmt.Sprintf("nodes=%d", nodes), func(b *testing.B) {
+			state := &berthv1.Snapshot{}
+			for i := range nodes {
+				name := fmt.Sprintf("node-%05d", i)
+				state.Nodes = append(state.Nodes, &berthv1.Node{
+					Name: name, Allocatable: map[string]int64{"cpu": 3000, "memory": 64 << 30, "pods": 110},
+				})
+				for j := range 30 {
+					state.PlacedPods = append(state.PlacedPods, &berthv1.PlacedPod{
+						Uid: fmt.Sprintf("%d-%d", i, j), NodeName: name, StartTimeNanos: int64(i*j + 1),
+						Requests: map[string]int64{"cpu": 100, "memory": 1 << 28},
+					})
+				}
+			}
+			snapshot, err := model.NewSnapshot(state, filter.Constraints(filter.Default()))
+			if err != nil {
+				b.Fatal(err)
+			}
+			pod, err := snapshot.NewPod(&berthv1.Pod{Uid: "w", Requests: map[string]int64{"cpu": 400}, Priority: 1})
+			if err != nil {
+				b.Fatal(err)
+			}
+			request := &solve.Request{Snapshot: snapshot, Pods: []*model.Pod{pod}, Preempt: true}
+			b.ReportAllocs()
+			for b.Loop() {
+				solver.Decide(request)
+			}
+		})
+	}
+}
