@@ -1,6 +1,7 @@
 package model
 
 import (
+	"fmt"
 	"math"
 	"strings"
 	"testing"
@@ -87,5 +88,30 @@ func TestPlaceUndo(t *testing.T) {
 	undo()
 	if len(a.Nominated) != 1 || b.Requested.Of(Pods) != 0 || b.Requested.Of(gpu) != 0 || b.ScoreRequested[CPU] != 0 || len(b.Ports) != 0 {
 		t.Errorf("undone: %+v, %+v", a, b)
+	}
+}
+
+// Who may preempt is said by a policy that is known, or by none.
+func TestPreemptionPolicy(t *testing.T) {
+	s, err := NewSnapshot(&berthv1.Snapshot{}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for policy, want := range map[berthv1.PreemptionPolicy]string{
+		berthv1.PreemptionPolicy_PREEMPTION_POLICY_UNSPECIFIED:            "true",
+		berthv1.PreemptionPolicy_PREEMPTION_POLICY_PREEMPT_LOWER_PRIORITY: "true",
+		berthv1.PreemptionPolicy_PREEMPTION_POLICY_NEVER:                  "false",
+		3: "preemption_policy: 3 is not a preemption policy",
+	} {
+		p, err := s.NewPod(&berthv1.Pod{Uid: "p", PreemptionPolicy: policy})
+		got := ""
+		if err != nil {
+			got = err.Error()
+		} else {
+			got = fmt.Sprint(p.Preempts)
+		}
+		if got != want {
+			t.Errorf("%v: %s, want %s", policy, got, want)
+		}
 	}
 }

@@ -48,6 +48,8 @@ type Pod struct {
 	Ports []Port
 	// Priority is compared with that of nominated pods and of pods to preempt.
 	Priority int32
+	// Preempts is set if pods of lower priority may be evicted for it.
+	Preempts bool
 	// NominatedNode is the node on which room is set aside for it; empty means
 	// none.
 	NominatedNode string
@@ -121,6 +123,14 @@ func (s *Snapshot) NewPod(record *berthv1.Pod) (*Pod, *FieldError) {
 		return nil, fieldError("uid", "a pod needs one")
 	}
 	var err *FieldError
+	switch record.GetPreemptionPolicy() {
+	case berthv1.PreemptionPolicy_PREEMPTION_POLICY_UNSPECIFIED,
+		berthv1.PreemptionPolicy_PREEMPTION_POLICY_PREEMPT_LOWER_PRIORITY:
+		p.Preempts = true
+	case berthv1.PreemptionPolicy_PREEMPTION_POLICY_NEVER:
+	default:
+		return nil, fieldError("preemption_policy", "%v is not a preemption policy", record.GetPreemptionPolicy())
+	}
 	if p.Requests, err = s.resources.requests("requests", record.GetRequests()); err != nil {
 		return nil, err
 	}

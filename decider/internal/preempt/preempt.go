@@ -16,13 +16,12 @@ import (
 
 	"github.com/berth-scheduler/berth/decider/internal/filter"
 	"github.com/berth-scheduler/berth/decider/internal/model"
-	berthv1 "github.com/berth-scheduler/berth/proto/berth/v1"
 )
 
 // Ineligible says in kube-scheduler's words why no pod may be evicted for p, or ""
 // if some may. helpful are the nodes on which an eviction could help.
 func Ineligible(p *model.Pod, s *model.Snapshot, helpful []*model.Node) string {
-	if p.Record.GetPreemptionPolicy() == berthv1.PreemptionPolicy_PREEMPTION_POLICY_NEVER {
+	if !p.Preempts {
 		return "not eligible due to preemptionPolicy=Never."
 	}
 	n := s.Node(p.NominatedNode)

@@ -583,7 +583,8 @@ type Rejection struct {
 	// are not. Empty means that any change might.
 	WakeConditions []*WakeCondition `protobuf:"bytes,3,rep,name=wake_conditions,json=wakeConditions,proto3" json:"wake_conditions,omitempty"`
 	// If the request asked to preempt and no eviction helps: why, in
-	// kube-scheduler's words; message ends with it.
+	// kube-scheduler's words but for the "preemption: " before it; message ends with
+	// both.
 	Preemption    string `protobuf:"bytes,4,opt,name=preemption,proto3" json:"preemption,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
