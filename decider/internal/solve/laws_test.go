@@ -41,9 +41,10 @@ var (
 	// select.
 	podKeys    = rapid.SampledFrom([]string{"app", "tier"})
 	podValues  = rapid.SampledFrom([]string{"a", "b"})
-	podLabels  = rapid.MapOfN(podKeys, podValues, 0, 2)
-	namespaces = rapid.SampledFrom([]string{"", "x", "y"})
-	features   = rapid.SliceOfNDistinct(rapid.SampledFrom([]string{"Swap", "UserNamespaces"}), 0, 2, rapid.ID)
+	podLabels  = rapid.MapOfN(podKeys, podValues, 1, 2)
+	namespaces = rapid.SampledFrom([]string{"x", "x", "x", "y", ""})
+	topologies = rapid.SampledFrom([]string{"zone", "zone", "zone", "disk"})
+	features   = rapid.SliceOfNDistinct(rapid.SampledFrom([]string{"RestartAllContainersOnContainerExits", "UserNamespacesHostNetworkSupport"}), 0, 2, rapid.ID)
 )
 
 // one is true once in so many draws.
@@ -54,7 +55,7 @@ func drawLabelSelector(t *rapid.T) *berthv1.LabelSelector {
 		return nil
 	}
 	s := &berthv1.LabelSelector{MatchLabels: rapid.MapOfN(podKeys, podValues, 0, 1).Draw(t, "labels")}
-	if rapid.Bool().Draw(t, "expression") {
+	if one(t, 3, "expression") {
 		r := &berthv1.LabelSelectorRequirement{
 			Key:      podKeys.Draw(t, "key"),
 			Operator: berthv1.LabelSelectorOperator(rapid.IntRange(1, 4).Draw(t, "operator")),
@@ -70,7 +71,7 @@ func drawLabelSelector(t *rapid.T) *berthv1.LabelSelector {
 func drawPodAffinity(t *rapid.T) *berthv1.PodAffinity {
 	a := &berthv1.PodAffinity{}
 	for range rapid.SampledFrom([]int{0, 0, 0, 0, 1, 1, 2}).Draw(t, "terms") {
-		term := &berthv1.PodAffinityTerm{TopologyKey: keys.Draw(t, "topology"), LabelSelector: drawLabelSelector(t)}
+		term := &berthv1.PodAffinityTerm{TopologyKey: topologies.Draw(t, "topology"), LabelSelector: drawLabelSelector(t)}
 		if one(t, 3, "namespaced") {
 			term.Namespaces = rapid.SliceOfN(namespaces, 0, 2).Draw(t, "namespaces")
 		}
@@ -84,10 +85,10 @@ func drawPodAffinity(t *rapid.T) *berthv1.PodAffinity {
 
 func drawSpread(t *rapid.T) []*berthv1.TopologySpreadConstraint {
 	var constraints []*berthv1.TopologySpreadConstraint
-	for range rapid.SampledFrom([]int{0, 0, 0, 1, 2}).Draw(t, "constraints") {
+	for range rapid.SampledFrom([]int{0, 1, 1, 2}).Draw(t, "constraints") {
 		constraints = append(constraints, &berthv1.TopologySpreadConstraint{
 			MaxSkew:            rapid.Int32Range(1, 2).Draw(t, "skew"),
-			TopologyKey:        keys.Draw(t, "topology"),
+			TopologyKey:        topologies.Draw(t, "topology"),
 			WhenUnsatisfiable:  berthv1.UnsatisfiableAction(rapid.SampledFrom([]int32{1, 1, 1, 2}).Draw(t, "action")),
 			LabelSelector:      drawLabelSelector(t),
 			MinDomains:         rapid.SampledFrom([]int32{0, 0, 2, 3}).Draw(t, "domains"),
@@ -146,10 +147,11 @@ func drawNode(t *rapid.T, name string) *berthv1.Node {
 	if rapid.Bool().Draw(t, "roomy") { // the rules that come last are reached
 		n.Unschedulable = false
 		n.Labels["zone"] = rapid.SampledFrom([]string{"a", "b", ""}).Draw(t, "zone")
+		n.Labels["disk"] = "a"
 		n.Allocatable = map[string]int64{"cpu": 99, "memory": 99, "ephemeral-storage": 99, "example.com/gpu": 99, "pods": 99}
-		n.DeclaredFeatures = []string{"Swap", "UserNamespaces"}
+		n.DeclaredFeatures = []string{"RestartAllContainersOnContainerExits", "UserNamespacesHostNetworkSupport"}
 	}
-	for range rapid.SampledFrom([]int{0, 0, 0, 0, 0, 1, 2}).Draw(t, "taints") {
+	for range rapid.SampledFrom([]int{0, 0, 0, 0, 1, 2}).Draw(t, "taints") {
 		n.Taints = append(n.Taints, &berthv1.Taint{Key: keys.Draw(t, "key"), Value: values.Draw(t, "value"), Effect: effects.Draw(t, "effect")})
 	}
 	return n
@@ -160,7 +162,7 @@ func drawCluster(t *rapid.T) *berthv1.Snapshot {
 	for _, name := range rapid.SliceOfNDistinct(nodeNames, 0, 6, rapid.ID).Draw(t, "nodes") {
 		s.Nodes = append(s.Nodes, drawNode(t, name))
 	}
-	for i := range rapid.IntRange(0, 6).Draw(t, "placed") {
+	for i := range rapid.IntRange(0, 9).Draw(t, "placed") {
 		s.PlacedPods = append(s.PlacedPods, drawPlaced(t, fmt.Sprintf("p%d", i)))
 	}
 	for _, name := range rapid.SliceOfNDistinct(namespaces, 0, 3, rapid.ID).Draw(t, "namespaces") {
@@ -179,9 +181,10 @@ func drawPlaced(t *rapid.T, uid string) *berthv1.PlacedPod {
 		HostPorts: hostPorts.Draw(t, "ports"), Priority: rapid.Int32Range(0, 2).Draw(t, "priority"),
 		Nominated: one(t, 4, "nominated"), Terminating: one(t, 4, "terminating"),
 	}
-	if one(t, 2, "repelling") {
-		q.PodAffinity, q.PodAntiAffinity = drawPodAffinity(t), drawPodAffinity(t)
+	if one(t, 2, "light") {
+		q.Requests, q.HostPorts = map[string]int64{}, nil
 	}
+	q.PodAntiAffinity = drawPodAffinity(t)
 	return q
 }
 
@@ -203,6 +206,12 @@ func drawPods(t *rapid.T) []*berthv1.Pod {
 		// Some of them have a nomination.
 		if rapid.IntRange(0, 3).Draw(t, "nominee") == 0 {
 			p.Uid = fmt.Sprintf("p%d", i)
+		}
+		// Others ask nothing of a node itself, so that what is near it decides.
+		if rapid.Bool().Draw(t, "light") {
+			p.Requests, p.HostPorts = nil, nil
+			pods = append(pods, p)
+			continue
 		}
 		if rapid.IntRange(0, 5).Draw(t, "named") == 0 {
 			p.NodeName = nodeNames.Draw(t, "node")
@@ -404,7 +413,7 @@ func TestMovedPodsAreCounted(t *testing.T) {
 		state, record := drawCluster(t), drawPods(t)[0]
 		state.PlacedPods = slices.DeleteFunc(state.PlacedPods, func(q *berthv1.PlacedPod) bool { return q.Terminating || q.Nominated })
 		record.TopologySpreadConstraints = slices.DeleteFunc(record.TopologySpreadConstraints, func(c *berthv1.TopologySpreadConstraint) bool {
-			return c.LabelSelector != nil && len(c.LabelSelector.MatchLabels)+len(c.LabelSelector.MatchExpressions)+len(c.MatchLabelKeys) == 0
+			return c.LabelSelector != nil && len(c.LabelSelector.MatchLabels)+len(c.LabelSelector.MatchExpressions) == 0
 		})
 		// The rules that count are reached.
 		record.Requests, record.HostPorts, record.NodeName, record.Tolerations = nil, nil, "", nil
