@@ -46,6 +46,10 @@ tools: ## Compile what runs, checks and asks a local cluster (the first time tak
 	cd deploy/local && go build -o ../../bin/local .
 	bin/local build --bin bin
 
+.PHONY: upstream
+upstream: ## Compile bin/upstream, the decider that answers with kube-scheduler's own plugins
+	go -C decider/upstream build -ldflags '$(LDFLAGS)' -o ../../bin/upstream .
+
 # Variables of `make run`, each a flag of bin/demo; see `bin/demo --help`.
 ONCE ?=
 NODES ?=
