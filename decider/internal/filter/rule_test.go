@@ -202,6 +202,38 @@ func TestTerminatingPodIsTakenOff(t *testing.T) {
 	}
 }
 
+// A pod on a node that the constraint leaves out was not counted and is not taken
+// off.
+func TestPodOnNodeLeftOutIsNotTakenOff(t *testing.T) {
+	f, s := compile(t, filter.Args{}, "a zone=z1\nb zone=z1 taint=gpu:NoSchedule\nc zone=z2\none on=a app=web\ntwo on=b app=web",
+		"p app=web spread=zone:1:DoNotSchedule:app=web;taints=Honor")
+	const want = "a: PodTopologySpread (node(s) didn't match pod topology spread constraints)*\n" +
+		"b: TaintToleration (node(s) had untolerated taint(s))\nc: \n"
+	if got := verdicts(f, s); got != want {
+		t.Errorf("got\n%swant\n%s", got, want)
+	}
+	b := s.Node("b")
+	f.Remove(b.Pods[0], b)
+	if got := verdicts(f, s); got != want {
+		t.Errorf("after removal got\n%swant\n%s", got, want)
+	}
+}
+
+// Pods with affinity to pods are counted, so that no node is asked if there are none.
+func TestAffine(t *testing.T) {
+	f, s := compile(t, filter.Args{}, "a\nb\none on=a pod-affinity=zone:app=x\ntwo on=a\nthree on=b prefer-no-pod=1:zone:app=x\nnominee on=b pod-affinity=zone:app=x nominated", "p")
+	if s.Affine != 2 {
+		t.Errorf("%d pods have affinity, want 2", s.Affine)
+	}
+	a := s.Node("a")
+	for _, q := range append([]*model.PlacedPod(nil), a.Pods...) {
+		f.Remove(q, a)
+	}
+	if s.Affine != 1 {
+		t.Errorf("%d pods have affinity after a was emptied, want 1", s.Affine)
+	}
+}
+
 func TestRulesNamesWhatThereIsNot(t *testing.T) {
 	_, err := filter.Rules([]string{"NodeName", "VolumeZone"}, filter.Args{})
 	if err == nil || !strings.HasPrefix(err.Error(), `"VolumeZone" is not a filter; there are NodeUnschedulable, `) {
