@@ -247,6 +247,11 @@ nodes.metrics.k8s.io [list]
 pods [get list watch]
 pods/binding [create]
 pods/status [patch]
+poddisruptionbudgets.policy [list watch]
+replicasets.apps [list watch]
+replicationcontrollers [list watch]
+services [list watch]
+statefulsets.apps [list watch]
 `
 	for _, c := range []struct{ account, namespace, want string }{
 		{"berth-watcher", "default", everywhere},

@@ -5,9 +5,13 @@ import (
 	"fmt"
 	"sync"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	appsinformers "k8s.io/client-go/informers/apps/v1"
 	coreinformers "k8s.io/client-go/informers/core/v1"
+	policyinformers "k8s.io/client-go/informers/policy/v1"
 	"k8s.io/client-go/tools/cache"
 
 	"github.com/berth-scheduler/berth/watcher/encode"
@@ -23,6 +27,7 @@ type Watch struct {
 	client    *Client
 	informers []cache.SharedIndexInformer
 	handlers  []cache.ResourceEventHandlerRegistration
+	resources []string // of the handlers
 	pods      *delivered
 	nodes     *delivered
 }
@@ -37,12 +42,19 @@ func NewWatch(client *Client, deliver func(driver.Event)) (*Watch, error) {
 	pods := coreinformers.NewFilteredPodInformer(client.main, metav1.NamespaceAll, 0, cache.Indexers{}, tweak)
 	nodes := coreinformers.NewNodeInformer(client.main, 0, cache.Indexers{})
 	namespaces := coreinformers.NewNamespaceInformer(client.main, 0, cache.Indexers{})
+	const all = metav1.NamespaceAll
+	services := coreinformers.NewServiceInformer(client.main, all, 0, cache.Indexers{})
+	replicationControllers := coreinformers.NewReplicationControllerInformer(client.main, all, 0, cache.Indexers{})
+	replicaSets := appsinformers.NewReplicaSetInformer(client.main, all, 0, cache.Indexers{})
+	statefulSets := appsinformers.NewStatefulSetInformer(client.main, all, 0, cache.Indexers{})
+	budgets := policyinformers.NewPodDisruptionBudgetInformer(client.main, all, 0, cache.Indexers{})
 	for _, one := range []struct {
+		resource string
 		informer cache.SharedIndexInformer
 		strip    func(any)
 		handler  cache.ResourceEventHandler
 	}{
-		{pods, stripPod, handler(w.pods, deliver,
+		{"pods", pods, stripPod, handler(w.pods, deliver,
 			func(p *corev1.Pod) driver.Event {
 				if !encode.Holds(p) {
 					return driver.PodGone{Pod: p}
@@ -50,12 +62,19 @@ func NewWatch(client *Client, deliver func(driver.Event)) (*Watch, error) {
 				return driver.PodChanged{Pod: p}
 			},
 			func(p *corev1.Pod) driver.Event { return driver.PodGone{Pod: p} })},
-		{nodes, func(o any) { stripNode(o, client.kept) }, handler(w.nodes, deliver,
+		{"nodes", nodes, func(o any) { stripNode(o, client.kept) }, handler(w.nodes, deliver,
 			func(n *corev1.Node) driver.Event { return driver.NodeChanged{Node: n} },
 			func(n *corev1.Node) driver.Event { return driver.NodeGone{Node: n} })},
-		{namespaces, stripNamespace, handler(newDelivered(), deliver,
+		{"namespaces", namespaces, stripNamespace, handler(newDelivered(), deliver,
 			func(n *corev1.Namespace) driver.Event { return driver.NamespaceChanged{Namespace: n} },
 			func(n *corev1.Namespace) driver.Event { return driver.NamespaceGone{Namespace: n} })},
+		{"services", services, stripService, workloads[*corev1.Service](deliver)},
+		{"replicationcontrollers", replicationControllers, stripReplicationController, workloads[*corev1.ReplicationController](deliver)},
+		{"replicasets", replicaSets, stripReplicaSet, workloads[*appsv1.ReplicaSet](deliver)},
+		{"statefulsets", statefulSets, stripStatefulSet, workloads[*appsv1.StatefulSet](deliver)},
+		{"poddisruptionbudgets", budgets, stripBudget, handler(newDelivered(), deliver,
+			func(b *policyv1.PodDisruptionBudget) driver.Event { return driver.BudgetChanged{Budget: b} },
+			func(b *policyv1.PodDisruptionBudget) driver.Event { return driver.BudgetGone{Budget: b} })},
 	} {
 		strip := one.strip
 		if err := one.informer.SetTransform(func(o any) (any, error) { strip(o); return o, nil }); err != nil {
@@ -67,6 +86,7 @@ func NewWatch(client *Client, deliver func(driver.Event)) (*Watch, error) {
 		}
 		w.informers = append(w.informers, one.informer)
 		w.handlers = append(w.handlers, registration)
+		w.resources = append(w.resources, one.resource)
 	}
 	return w, nil
 }
@@ -82,13 +102,25 @@ func (w *Watch) Run(ctx context.Context) {
 }
 
 // Synced says whether everything that existed at the start has been delivered.
-func (w *Watch) Synced() bool {
-	for _, handler := range w.handlers {
+func (w *Watch) Synced() bool { return len(w.missing()) == 0 }
+
+// missing are the resources of which not everything that existed at the start has been
+// delivered.
+func (w *Watch) missing() []string {
+	var names []string
+	for i, handler := range w.handlers {
 		if !handler.HasSynced() {
-			return false
+			names = append(names, w.resources[i])
 		}
 	}
-	return true
+	return names
+}
+
+// workloads is the handler for one of the kinds that pods belong to.
+func workloads[T metav1.Object](deliver func(driver.Event)) cache.ResourceEventHandler {
+	return handler(newDelivered(), deliver,
+		func(o T) driver.Event { return driver.WorkloadChanged{Object: o} },
+		func(o T) driver.Event { return driver.WorkloadGone{Object: o} })
 }
 
 // handler turns an informer's calls, which come from one goroutine, into events.
@@ -181,6 +213,7 @@ func stripContainers(containers []corev1.Container) {
 		c := containers[i]
 		containers[i] = corev1.Container{
 			Name:               c.Name,
+			Image:              c.Image,
 			Ports:              c.Ports,
 			Resources:          c.Resources,
 			RestartPolicy:      c.RestartPolicy,
@@ -213,11 +246,50 @@ func stripNode(o any, annotations string) {
 		Allocatable:      n.Status.Allocatable,
 		Conditions:       n.Status.Conditions,
 		DeclaredFeatures: n.Status.DeclaredFeatures,
+		Images:           n.Status.Images,
 	}
 }
 
 func stripNamespace(o any) {
 	if n, ok := o.(*corev1.Namespace); ok {
 		stripMeta(&n.ObjectMeta)
+	}
+}
+
+// Of what pods belong to only the selectors are read, of budgets their state, too.
+
+func stripService(o any) {
+	if s, ok := o.(*corev1.Service); ok {
+		stripMeta(&s.ObjectMeta)
+		s.Spec, s.Status = corev1.ServiceSpec{Selector: s.Spec.Selector}, corev1.ServiceStatus{}
+	}
+}
+
+func stripReplicationController(o any) {
+	if c, ok := o.(*corev1.ReplicationController); ok {
+		stripMeta(&c.ObjectMeta)
+		c.Spec, c.Status = corev1.ReplicationControllerSpec{Selector: c.Spec.Selector}, corev1.ReplicationControllerStatus{}
+	}
+}
+
+func stripReplicaSet(o any) {
+	if s, ok := o.(*appsv1.ReplicaSet); ok {
+		stripMeta(&s.ObjectMeta)
+		s.Spec, s.Status = appsv1.ReplicaSetSpec{Selector: s.Spec.Selector}, appsv1.ReplicaSetStatus{}
+	}
+}
+
+func stripStatefulSet(o any) {
+	if s, ok := o.(*appsv1.StatefulSet); ok {
+		stripMeta(&s.ObjectMeta)
+		s.Spec, s.Status = appsv1.StatefulSetSpec{Selector: s.Spec.Selector}, appsv1.StatefulSetStatus{}
+	}
+}
+
+func stripBudget(o any) {
+	if b, ok := o.(*policyv1.PodDisruptionBudget); ok {
+		stripMeta(&b.ObjectMeta)
+		b.Spec = policyv1.PodDisruptionBudgetSpec{Selector: b.Spec.Selector}
+		b.Status = policyv1.PodDisruptionBudgetStatus{DisruptionsAllowed: b.Status.DisruptionsAllowed, DisruptedPods: b.Status.DisruptedPods}
 	}
 }

@@ -10,7 +10,9 @@ import (
 	"time"
 
 	"google.golang.org/protobuf/proto"
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -49,6 +51,14 @@ func (l *log) deliver(ev driver.Event) {
 		o = ev.Namespace
 	case driver.NamespaceGone:
 		o = ev.Namespace
+	case driver.WorkloadChanged:
+		o = ev.Object
+	case driver.WorkloadGone:
+		o = ev.Object
+	case driver.BudgetChanged:
+		o = ev.Budget
+	case driver.BudgetGone:
+		o = ev.Budget
 	}
 	l.all = append(l.all, fmt.Sprintf("%s %s/%s", strings.TrimPrefix(fmt.Sprintf("%T", ev), "driver."), o.GetName(), o.GetUID()))
 }
@@ -70,7 +80,13 @@ func eventually(t *testing.T, what string, condition func() bool) {
 func TestWatchDelivers(t *testing.T) {
 	node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n1", UID: "un"}}
 	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "shop", UID: "us"}}
-	set := fake.NewClientset(node, namespace)
+	meta := func(name string) metav1.ObjectMeta {
+		return metav1.ObjectMeta{Namespace: "shop", Name: name, UID: types.UID("u-" + name)}
+	}
+	set := fake.NewClientset(node, namespace,
+		&corev1.Service{ObjectMeta: meta("service")}, &corev1.ReplicationController{ObjectMeta: meta("controller")},
+		&appsv1.ReplicaSet{ObjectMeta: meta("replicaset")}, &appsv1.StatefulSet{ObjectMeta: meta("statefulset")},
+		&policyv1.PodDisruptionBudget{ObjectMeta: meta("budget")})
 	var l log
 	w, err := NewWatch(&Client{main: set}, l.deliver)
 	if err != nil {
@@ -94,13 +110,22 @@ func TestWatchDelivers(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, "finished pod", func() bool { return strings.Contains(l.text(), "PodGone web/u1") })
+	if err := set.AppsV1().ReplicaSets("shop").Delete(ctx, "replicaset", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "ReplicaSet", func() bool { return strings.Contains(l.text(), "WorkloadGone replicaset/u-replicaset") })
+	if err := set.PolicyV1().PodDisruptionBudgets("shop").Delete(ctx, "budget", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "budget", func() bool { return strings.Contains(l.text(), "BudgetGone budget/u-budget") })
 	if err := set.CoreV1().Nodes().Delete(ctx, "n1", metav1.DeleteOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "node", func() bool { return strings.Contains(l.text(), "NodeGone n1/un") })
 	stop()
 	<-done
-	for _, want := range []string{"NodeChanged n1/un", "NamespaceChanged shop/us"} {
+	for _, want := range []string{"NodeChanged n1/un", "NamespaceChanged shop/us", "WorkloadChanged service/u-service", "WorkloadChanged controller/u-controller",
+		"WorkloadChanged replicaset/u-replicaset", "WorkloadChanged statefulset/u-statefulset", "BudgetChanged budget/u-budget"} {
 		if !strings.Contains(l.text(), want) {
 			t.Errorf("%s is not among\n%s", want, l.text())
 		}
@@ -214,18 +239,69 @@ func TestStripChangesNoMessage(t *testing.T) {
 	pod.Annotations = map[string]string{"a": "b"}
 	pod.ManagedFields = []metav1.ManagedFieldsEntry{{}}
 	pod.Spec.InitContainers = []corev1.Container{{Name: "s", RestartPolicy: &always, Ports: []corev1.ContainerPort{{HostPort: 1}}, Env: []corev1.EnvVar{{Name: "x"}}}}
-	pod.Spec.Containers = []corev1.Container{{Name: "c", Image: "i", RestartPolicyRules: []corev1.ContainerRestartRule{{Action: corev1.ContainerRestartRuleActionRestartAllContainers}}}}
+	pod.Spec.Containers = []corev1.Container{{Name: "c", Image: "i", TerminationMessagePath: "/x", RestartPolicyRules: []corev1.ContainerRestartRule{{Action: corev1.ContainerRestartRuleActionRestartAllContainers}}}}
 	pod.Spec.Volumes = []corev1.Volume{
 		{VolumeSource: corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{Items: []corev1.KeyToPath{{Key: "k"}}}}},
+		{VolumeSource: corev1.VolumeSource{Image: &corev1.ImageVolumeSource{Reference: "data"}}},
 		{VolumeSource: corev1.VolumeSource{PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: "x"}}},
 	}
 	pod.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: "c", Resources: &corev1.ResourceRequirements{Requests: corev1.ResourceList{"cpu": quantity("2")}}, Image: "i"}}
+	pod.Status.NominatedNodeName = "n2"
+	now := metav1.Now()
+	pod.DeletionTimestamp = &now
+	pod.Status.Conditions = []corev1.PodCondition{{Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue, Reason: corev1.PodReasonPreemptionByScheduler}}
+	pod.Spec.TopologySpreadConstraints = []corev1.TopologySpreadConstraint{{TopologyKey: "zone", MaxSkew: 1}}
+	pod.Spec.Affinity = &corev1.Affinity{PodAntiAffinity: &corev1.PodAntiAffinity{RequiredDuringSchedulingIgnoredDuringExecution: []corev1.PodAffinityTerm{{TopologyKey: "zone"}}}}
 	stripped := pod.DeepCopy()
 	stripPod(stripped)
-	if stripped.Annotations != nil || stripped.ManagedFields != nil || stripped.Spec.Containers[0].Image != "" || stripped.Spec.InitContainers[0].Env != nil {
+	if stripped.Annotations != nil || stripped.ManagedFields != nil || stripped.Spec.Containers[0].TerminationMessagePath != "" || stripped.Spec.InitContainers[0].Env != nil {
 		t.Error("bulk is left")
 	}
 	compare(t, pod, stripped)
+}
+
+// The same for the other kinds.
+func TestStripChangesNoOtherMessage(t *testing.T) {
+	meta := metav1.ObjectMeta{Namespace: "shop", Name: "web", Annotations: map[string]string{"a": "b"}, ManagedFields: []metav1.ManagedFieldsEntry{{}}}
+	app := map[string]string{"app": "web"}
+	selector := &metav1.LabelSelector{MatchLabels: app}
+	node := &corev1.Node{ObjectMeta: meta}
+	node.Status.Images = []corev1.ContainerImage{{Names: []string{"web:1"}, SizeBytes: 5}}
+	node.Status.DeclaredFeatures = []string{"F"}
+	bare := node.DeepCopy()
+	stripNode(bare, "")
+	if a, b := encode.Node(node), encode.Node(bare); !proto.Equal(a, b) || bare.Annotations != nil {
+		t.Errorf("the node:\n%v\n%v", a, b)
+	}
+	budget := &policyv1.PodDisruptionBudget{ObjectMeta: meta, Spec: policyv1.PodDisruptionBudgetSpec{Selector: selector}}
+	budget.Status = policyv1.PodDisruptionBudgetStatus{DisruptionsAllowed: 2, ExpectedPods: 3, DisruptedPods: map[string]metav1.Time{"x": {}}}
+	stripped := budget.DeepCopy()
+	stripBudget(stripped)
+	if a, b := encode.DisruptionBudget(budget), encode.DisruptionBudget(stripped); !proto.Equal(a, b) || stripped.Status.ExpectedPods != 0 {
+		t.Errorf("the budget:\n%v\n%v", a, b)
+	}
+	for kind, test := range map[string]struct {
+		object metav1.Object
+		strip  func(any)
+	}{
+		"ReplicationController": {&corev1.ReplicationController{ObjectMeta: meta, Spec: corev1.ReplicationControllerSpec{Selector: app, MinReadySeconds: 1}}, stripReplicationController},
+		"ReplicaSet":            {&appsv1.ReplicaSet{ObjectMeta: meta, Spec: appsv1.ReplicaSetSpec{Selector: selector, MinReadySeconds: 1}}, stripReplicaSet},
+		"StatefulSet":           {&appsv1.StatefulSet{ObjectMeta: meta, Spec: appsv1.StatefulSetSpec{Selector: selector, MinReadySeconds: 1}}, stripStatefulSet},
+		"Service":               {&corev1.Service{ObjectMeta: meta, Spec: corev1.ServiceSpec{Selector: app, ClusterIP: "10.0.0.1"}}, stripService},
+	} {
+		test.strip(test.object)
+		version, controller := "v1", true
+		if strings.HasSuffix(kind, "Set") {
+			version = "apps/v1"
+		}
+		pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Labels: app,
+			OwnerReferences: []metav1.OwnerReference{{APIVersion: version, Kind: kind, Name: "web", Controller: &controller}}}}
+		var w encode.Workloads
+		w.Set(test.object)
+		if got := w.SpreadSelector(pod).GetMatchLabels()["app"]; got != "web" || test.object.GetAnnotations() != nil {
+			t.Errorf("%s: the selector wants app %q", kind, got)
+		}
+	}
 }
 
 func quantity(s string) resource.Quantity { return resource.MustParse(s) }
