@@ -129,13 +129,15 @@ func (t *topology) add(key string, n *model.Node, by int64) {
 	if !ok {
 		return
 	}
-	if t.pods == nil {
-		t.pods = map[string]map[string]int64{}
+	pods := t.pods[key]
+	if pods == nil {
+		if t.pods == nil {
+			t.pods = map[string]map[string]int64{}
+		}
+		pods = map[string]int64{}
+		t.pods[key] = pods
 	}
-	if t.pods[key] == nil {
-		t.pods[key] = map[string]int64{}
-	}
-	t.pods[key][value] += by
+	pods[value] += by
 	t.total += by
 }
 

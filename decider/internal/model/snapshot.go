@@ -170,8 +170,10 @@ func (s *Snapshot) addPlacedTo(n *Node, r *berthv1.PlacedPod) *FieldError {
 // still asks it without labels. Terms of placed pods are free of this: see
 // PodTerm.Selects.
 func (s *Snapshot) Selects(t *PodTerm, labels map[string]string, namespace string) bool {
-	return t.Selects(labels, namespace, s.Namespaces[namespace]) ||
-		t.NamespaceSelector.Matches(nil) && t.Selector.Matches(labels)
+	there := slices.Contains(t.Namespaces, namespace) ||
+		!t.NamespaceSelector.SelectsNothing() &&
+			(t.NamespaceSelector.Matches(s.Namespaces[namespace]) || t.NamespaceSelector.Matches(nil))
+	return there && t.Selector.Matches(labels)
 }
 
 func (s *Snapshot) hasNamespace(name string) bool {
