@@ -764,7 +764,7 @@ func (d *Driver) fail(p *pod) {
 func (d *Driver) reject(c *commit, p *pod, waitsFor []*berthv1.WakeCondition) {
 	d.setPhase(p, queued)
 	p.waitsFor = waitsFor
-	d.queue.Reject(d.now, p.object.UID, interests(waitsFor))
+	d.queue.Reject(d.now, p.object.UID, interestOf(waitsFor))
 	came := d.deciders != c.batch.deciders
 	for change := range c.since {
 		came = came || d.worthATry(p, change)

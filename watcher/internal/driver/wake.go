@@ -1,7 +1,10 @@
 package driver
 
 import (
+	"fmt"
 	"slices"
+
+	"google.golang.org/protobuf/proto"
 
 	berthv1 "github.com/berth-scheduler/berth/proto/berth/v1"
 	"github.com/berth-scheduler/berth/watcher/internal/cluster"
@@ -25,7 +28,7 @@ func (d *Driver) notice() {
 		if d.batch != nil {
 			d.since[c] = true
 		}
-		d.queue.WakeWhere(d.now, interestIn(c), func(e *queue.Entry) bool {
+		d.queue.WakeWhere(d.now, sortOf(c), func(e *queue.Entry) bool {
 			return d.worthATry(d.pods[e.UID], c)
 		})
 	}
@@ -36,7 +39,7 @@ func (d *Driver) notice() {
 // must come first.
 func (d *Driver) worthATry(p *pod, c cluster.Change) bool {
 	return len(p.waitsFor) == 0 || slices.ContainsFunc(p.waitsFor, func(w *berthv1.WakeCondition) bool {
-		if interestOf(w)&interestIn(c) == 0 {
+		if sortsOf(w)&sortOf(c) == 0 {
 			return false
 		}
 		if c.Node == "" {
@@ -47,36 +50,39 @@ func (d *Driver) worthATry(p *pod, c cluster.Change) bool {
 	})
 }
 
-// anything is an interest in every change.
-const anything = ^queue.Interest(0)
+// anySort is every sort of change, otherSort those of objects that no condition can
+// name.
+const (
+	anySort   uint16 = 1<<16 - 1
+	otherSort uint16 = 1
+)
 
-// interestIn is the interest that a change meets: a bit of its own for each object and
-// kind of change, and one for those without.
-func interestIn(c cluster.Change) queue.Interest {
+// sortOf is the sort of a change: a bit of its own for each object and kind of change.
+func sortOf(c cluster.Change) uint16 {
 	if c.Object == berthv1.ObjectKind_OBJECT_KIND_UNSPECIFIED {
-		return 1
+		return otherSort
 	}
-	return interest(c.Object, c.Kind)
+	return sort(c.Object, c.Kind)
 }
 
-func interest(object berthv1.ObjectKind, kind berthv1.ChangeKind) queue.Interest {
+func sort(object berthv1.ObjectKind, kind berthv1.ChangeKind) uint16 {
 	const kinds = int(berthv1.ChangeKind_CHANGE_KIND_DELETED) // the last one
-	return 1 << (int(object-1)*kinds + int(kind))
+	return otherSort << (int(object-1)*kinds + int(kind))
 }
 
-// interestOf is the interest of one condition. What only a newer decider may say is an
-// interest in everything that it may mean.
-func interestOf(w *berthv1.WakeCondition) queue.Interest {
+// sortsOf are the sorts of change that a condition describes. What only a newer decider
+// may say is everything that it may mean.
+func sortsOf(w *berthv1.WakeCondition) uint16 {
 	switch w.GetObject() {
 	case berthv1.ObjectKind_OBJECT_KIND_NODE, berthv1.ObjectKind_OBJECT_KIND_PLACED_POD, berthv1.ObjectKind_OBJECT_KIND_NAMESPACE:
 	default:
-		return anything
+		return anySort
 	}
-	var of, every queue.Interest
+	var of, every uint16
 	for _, kind := range []berthv1.ChangeKind{
 		berthv1.ChangeKind_CHANGE_KIND_ADDED, berthv1.ChangeKind_CHANGE_KIND_UPDATED, berthv1.ChangeKind_CHANGE_KIND_DELETED,
 	} {
-		bit := interest(w.GetObject(), kind)
+		bit := sort(w.GetObject(), kind)
 		every |= bit
 		if slices.Contains(w.GetChanges(), kind) {
 			of |= bit
@@ -88,14 +94,20 @@ func interestOf(w *berthv1.WakeCondition) queue.Interest {
 	return of
 }
 
-// interests is the interest of conditions together; none is an interest in anything.
-func interests(conditions []*berthv1.WakeCondition) queue.Interest {
+// interestOf is what pods with these conditions wait for; without any it is any change.
+// Replicas mostly have the same.
+func interestOf(conditions []*berthv1.WakeCondition) queue.Interest {
 	if len(conditions) == 0 {
-		return anything
+		return queue.Interest{Sorts: anySort}
 	}
-	var all queue.Interest
+	i := queue.Interest{}
 	for _, w := range conditions {
-		all |= interestOf(w)
+		i.Sorts |= sortsOf(w)
 	}
-	return all
+	key, err := proto.MarshalOptions{Deterministic: true}.Marshal(&berthv1.Rejection{WakeConditions: conditions})
+	if err != nil {
+		panic(fmt.Sprintf("driver: wake conditions that came in a message make none: %v", err))
+	}
+	i.Key = string(key)
+	return i
 }

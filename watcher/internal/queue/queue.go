@@ -58,9 +58,14 @@ func (s State) String() string {
 	return [...]string{"active", "backoff", "unschedulable", "out"}[s]
 }
 
-// Interest is which changes are worth another try of a waiting pod, roughly: a bit
-// for each sort of change.
-type Interest uint16
+// Interest is which changes are worth another try of a waiting pod. Pods of one
+// interest are woken together.
+type Interest struct {
+	// Sorts has a bit for each sort of change that may be.
+	Sorts uint16
+	// Key tells interests in the same sorts apart.
+	Key string
+}
 
 // Group tells apart pods that cannot share a batch.
 type Group struct {
@@ -103,7 +108,7 @@ type Queue struct {
 	active  map[Group]*ordered
 	backoff ordered
 	waiting ordered
-	// interested are the waiting pods again, by interest, of which there are few.
+	// interested are the waiting pods again, by interest: about one for each workload.
 	interested map[Interest]map[*Entry]struct{}
 	counts     [states]int
 	entered    uint64
@@ -240,17 +245,20 @@ func (q *Queue) WakeAll(now time.Time) {
 	}
 }
 
-// WakeWhere is Wake for every waiting pod whose interest has a bit of change and of
-// which worth holds.
-func (q *Queue) WakeWhere(now time.Time, change Interest, worth func(*Entry) bool) {
+// WakeWhere is Wake for every waiting pod whose interest has a bit of sort and is worth
+// it, which is asked once per interest, of any pod that has it.
+func (q *Queue) WakeWhere(now time.Time, sort uint16, worth func(*Entry) bool) {
 	for interest, entries := range q.interested {
-		if interest&change == 0 {
+		if interest.Sorts&sort == 0 {
 			continue
 		}
+		asked := false
 		for e := range entries {
-			if worth(e) {
-				q.Wake(now, e.UID)
+			if !asked && !worth(e) {
+				break
 			}
+			asked = true
+			q.Wake(now, e.UID)
 		}
 	}
 }
