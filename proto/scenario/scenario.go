@@ -310,6 +310,13 @@ func ParsePod(line string) (*berthv1.Pod, error) {
 		case "placed-score-memory":
 			p.PlacedScoreRequests, err = withQuantity(p.PlacedScoreRequests, "memory", value)
 		default:
+			if resource, ok := strings.CutPrefix(key, "placed-score:"); ok {
+				if p.PlacedScoreRequests == nil {
+					p.PlacedScoreRequests = map[string]int64{}
+				}
+				p.PlacedScoreRequests[resource], err = parseQuantity(resource, value)
+				return true, err
+			}
 			if known, err := near.parse(key, value); known || err != nil {
 				return known, err
 			}
