@@ -1,6 +1,7 @@
 package config
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/json"
 	"errors"
@@ -184,11 +185,8 @@ const maxBackoff = int64(1<<63-1) / int64(time.Second)
 // readBackoff returns seconds, in the range of a time.Duration.
 func readBackoff(path *field.Path, in *int64, otherwise int64, c *complaints) int64 {
 	seconds := valueOr(in, otherwise)
-	if seconds <= 0 || seconds > maxBackoff {
-		c.add(field.Invalid(path, seconds, fmt.Sprintf("must be 1 to %d", maxBackoff)))
-		return otherwise
-	}
-	return seconds
+	checkRange(path, seconds, 1, maxBackoff, c)
+	return min(max(1, seconds), maxBackoff)
 }
 
 func checkPercentage(path *field.Path, in *int32, c *complaints) {
@@ -213,7 +211,25 @@ func toJSON(data []byte, c *complaints) []byte {
 		c.add(fmt.Errorf("this is no YAML that can be read: %s", oneLine(err)))
 		return nil
 	}
+	if documents(data) > 1 {
+		c.add(errors.New("the file: it holds several YAML documents, and kube-scheduler reads the first alone: leave one"))
+	}
 	return document
+}
+
+// documents counts the YAML documents that say something.
+func documents(data []byte) int {
+	count := 0
+	reader := utilyaml.NewYAMLReader(bufio.NewReader(bytes.NewReader(data)))
+	for {
+		part, err := reader.Read()
+		if err != nil {
+			return count
+		}
+		if document, err := yaml.YAMLToJSON(part); err != nil || string(document) != "null" {
+			count++
+		}
+	}
 }
 
 // checkKind says whether a document is of kind and of the version that is

@@ -24,17 +24,7 @@ const header = "apiVersion: kubescheduler.config.k8s.io/v1\nkind: KubeSchedulerC
 func TestFiles(t *testing.T) {
 	datadriven.Walk(t, "testdata/files", func(t *testing.T, path string) {
 		datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
-			data := d.Input
-			switch d.Cmd {
-			case "file":
-			case "read":
-				data = header + data
-			case "profile":
-				data = header + "profiles:\n- " + strings.ReplaceAll(data, "\n", "\n  ") + "\n"
-			default:
-				d.Fatalf(t, "unknown command %q", d.Cmd)
-			}
-			c, err := config.Read([]byte(data))
+			c, err := config.Read(file(d.Cmd, d.Input))
 			if err != nil {
 				if c != nil {
 					t.Error("there is both a configuration and an error")
@@ -44,6 +34,20 @@ func TestFiles(t *testing.T) {
 			return printed(c)
 		})
 	})
+}
+
+// file returns the file that a story is about.
+func file(command, input string) []byte {
+	switch command {
+	case "file":
+	case "read":
+		input = header + input
+	case "profile":
+		input = header + "profiles:\n- " + strings.ReplaceAll(input, "\n", "\n  ") + "\n"
+	default:
+		panic("unknown command " + command)
+	}
+	return []byte(input)
 }
 
 // printed is a configuration without what is as in the default.
@@ -136,15 +140,18 @@ func FuzzRead(f *testing.F) {
 	if err != nil || len(files) == 0 {
 		f.Fatal(files, err)
 	}
-	for _, file := range files {
-		content, err := os.ReadFile(file)
+	for _, name := range files {
+		content, err := os.ReadFile(name)
 		if err != nil {
 			f.Fatal(err)
 		}
-		for _, part := range strings.Split(string(content), "\n\n") {
-			if input, _, ok := strings.Cut(part, "\n----\n"); ok {
-				_, input, _ = strings.Cut(input, "\n")
-				f.Add([]byte(header + input))
+		for story := range strings.SplitSeq(string(content), "\n\n") {
+			for strings.HasPrefix(story, "#") {
+				_, story, _ = strings.Cut(story, "\n")
+			}
+			if story, _, ok := strings.Cut(story, "\n----"); ok {
+				command, input, _ := strings.Cut(story, "\n")
+				f.Add(file(command, input))
 			}
 		}
 	}
