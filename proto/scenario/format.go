@@ -112,9 +112,6 @@ func FormatPod(p *berthv1.Pod) string {
 			l.word("placed-score-"+name, formatQuantity(name, amount))
 		}
 	}
-	for _, name := range slices.Sorted(maps.Keys(p.GetPlacedScoreRequests())) {
-		l.word("placed-score:"+name, formatQuantity(name, p.GetPlacedScoreRequests()[name]))
-	}
 	l.add("node", p.GetNodeName())
 	for _, key := range slices.Sorted(maps.Keys(p.GetNodeSelector())) {
 		l.word("selector", key+"="+p.GetNodeSelector()[key])

@@ -44,8 +44,9 @@
 // toleration=[key[=value]][:Effect] (without =value, any value; an empty one is
 // key=), affinity= (terms separated by |, requirements by &, each
 // key:Operator[:value,value], the key metadata.name is the field),
-// prefer=weight:term, placed-score-cpu=, placed-score-memory=, preemption=Never, nominated-node=, image=, volume-image=,
-// spread-selector=selector and
+// prefer=weight:term, placed-score-cpu= and placed-score-memory= (what scores count
+// once it is placed, if that differs), preemption=Never, nominated-node=, image=,
+// volume-image=, spread-selector=selector and
 //
 //	spread=topologyKey:maxSkew:DoNotSchedule:selector   or ScheduleAnyway; ;min=2
 //	                           ;affinity=Ignore ;taints=Honor ;keys=a,b may follow
@@ -310,13 +311,6 @@ func ParsePod(line string) (*berthv1.Pod, error) {
 		case "placed-score-memory":
 			p.PlacedScoreRequests, err = withQuantity(p.PlacedScoreRequests, "memory", value)
 		default:
-			if resource, ok := strings.CutPrefix(key, "placed-score:"); ok {
-				if p.PlacedScoreRequests == nil {
-					p.PlacedScoreRequests = map[string]int64{}
-				}
-				p.PlacedScoreRequests[resource], err = parseQuantity(resource, value)
-				return true, err
-			}
 			if known, err := near.parse(key, value); known || err != nil {
 				return known, err
 			}

@@ -116,7 +116,7 @@ func TestFormatParses(t *testing.T) {
 		"web cpu=1 memory=1Mi zone=z node=a selector=a/b=c priority=-3 namespace=x uid=y port=80",
 		"web affinity=zone:In:z1,z2&disk:Exists|metadata.name:In:a prefer=10:zone:NotIn:z1 preemption=Never",
 		"web toleration= toleration=a toleration=a= toleration=a=b:NoExecute toleration=:NoSchedule constraint=X",
-		"web affinity= score-cpu=0 score-memory=5 placed-score:cpu=1500m placed-score:a/b=3",
+		"web affinity= score-cpu=0 score-memory=5 placed-score-cpu=1500m placed-score-memory=0",
 		"web pod-affinity=zone:! pod-affinity=zone: pod-anti-affinity=a/b:c=d&e=f&g:NotIn:h,i;namespaces=x prefer-pod=1:z:q:DoesNotExist",
 		"web spread=zone:1:ScheduleAnyway:! spread=zone:-1:DoNotSchedule:a=b;keys=c;min=2 spread-selector= image=a image=b volume-image=c",
 	} {
