@@ -73,6 +73,15 @@ run: build tools ## Schedule a workload on a local cluster (ONCE NODES PODS DECI
 test: bin/tally ## Run every test: unit, race, end to end
 	RACE='$(RACE)' .ci/test
 
+# What the cases of `make differential` are drawn from, and how many they are.
+CASES ?= 2000
+SEED ?= 1
+
+.PHONY: differential
+differential: ## Compare Berth's answers with kube-scheduler's own on made-up clusters (CASES SEED)
+	go -C decider/upstream build -o ../../bin/differential ./differential
+	bin/differential --cases '$(CASES)' --seed '$(SEED)'
+
 .PHONY: fuzz
 fuzz: bin/tally ## Fuzz every target for FUZZTIME (default 5s)
 	.ci/fuzz

@@ -266,8 +266,12 @@ func (b *batch) distance(name string, position int) int {
 // place shows a decided pod, which has a node or a nomination now, to the pods after
 // it.
 func (b *batch) place(record *berthv1.Pod, pod *corev1.Pod) {
+	scored := record.GetPlacedScoreRequests()
+	if len(scored) == 0 {
+		scored = record.GetScoreRequests()
+	}
 	b.pods[pod.UID] = pod
-	b.cluster.Sums[pod.UID] = convert.Sums(record.GetRequests(), record.GetScoreRequests())
+	b.cluster.Sums[pod.UID] = convert.Sums(record.GetRequests(), scored)
 	for _, o := range b.oracles {
 		o.Place(pod, b.cluster.Sums)
 	}
