@@ -98,10 +98,12 @@ check/format:
 check/vet:
 	for m in $(MODULES); do go -C "$$m" vet -tags e2e ./...; done
 
+# staticcheck reads the source of all that a module depends on; for kube-scheduler's
+# that takes longer than everything else.
 .PHONY: check/lint
 check/lint:
 	staticcheck=$$($(call tool,-n staticcheck)); \
-	for m in $(MODULES); do (cd "$$m" && "$$staticcheck" -tags e2e ./...); done
+	for m in $(filter-out decider/upstream/,$(MODULES)); do (cd "$$m" && "$$staticcheck" -tags e2e ./...); done
 
 .PHONY: check/proto
 check/proto:
