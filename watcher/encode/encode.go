@@ -44,6 +44,10 @@ func Pod(p *corev1.Pod) *berthv1.Pod {
 	}
 	if resourcehelper.IsPodLevelRequestsSet(p) {
 		out.PlacedScoreRequests = amounts(placedScoreRequests(p))
+		if out.PlacedScoreRequests == nil {
+			// Nothing at all, which an empty map would not say.
+			out.PlacedScoreRequests = map[string]int64{string(corev1.ResourceCPU): 0}
+		}
 	}
 	out.PodAffinity, out.PodAntiAffinity = affinitiesToPods(p, &names)
 	images(p, out)
