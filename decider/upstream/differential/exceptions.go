@@ -24,7 +24,7 @@ var exceptions = []Exception{
 		Reason: "kube-scheduler keeps a node's ports as a set: to its preemption, a port that two pods hold is free once one of them is " +
 			"evicted. Berth counts them. Only pods that no scheduler placed, such as static ones, hold a port twice.",
 		Applies: func(c *Case, d *Difference) bool {
-			return c.Preempt && strings.Contains(d.Kind+d.Want, "preemption") && holdsPortTwice(c)
+			return c.Preempt && strings.Contains(d.Kind+d.Want+d.Got, "preemption") && holdsPortTwice(c)
 		},
 	},
 	{
