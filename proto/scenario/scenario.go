@@ -378,6 +378,9 @@ func parseBudget(line string) (*berthv1.DisruptionBudget, error) {
 	if namespace, rest, ok := strings.Cut(name, "/"); ok {
 		b.Namespace, b.Name = namespace, rest
 	}
+	if b.Name == "" {
+		return nil, fmt.Errorf("%q: a budget needs a name after its namespace/", name)
+	}
 	return b, nil
 }
 
