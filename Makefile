@@ -82,6 +82,13 @@ differential: ## Compare Berth's answers with kube-scheduler's own on made-up cl
 	go -C decider/upstream build -o ../../bin/differential ./differential
 	bin/differential --cases '$(CASES)' --seed '$(SEED)'
 
+# A regular expression of the mutations that `make mutate` tries; all if it is empty.
+ONLY ?=
+
+.PHONY: mutate
+mutate: ## Break Berth's rules, one line at a time, and see that made-up clusters tell (ONLY)
+	go -C decider/upstream run ./mutate --only '$(ONLY)'
+
 .PHONY: fuzz
 fuzz: bin/tally ## Fuzz every target for FUZZTIME (default 5s)
 	.ci/fuzz
