@@ -66,6 +66,21 @@ var rows = map[string][]string{
 		"budget violations", "highest priority", "sum of priorities", "number of victims", "start time", "tie",
 		"several victims", "reprieved", "a victim beyond its budget", "terminating victim",
 	},
+	"spread": {
+		"required", "preferred", "minDomains", "matchLabelKeys", "matchLabelKeys not in the selector",
+		"nodeAffinityPolicy Honor", "nodeAffinityPolicy Ignore", "nodeTaintsPolicy Honor", "nodeTaintsPolicy Ignore",
+	},
+	"affinity to pods": append(product([]string{"affinity", "anti-affinity"}, "required", "preferred", "a placed pod's required", "a placed pod's preferred"),
+		"namespaces", "matchLabelKeys", "mismatchLabelKeys"),
+	// A profile counts where a pod of its own is answered otherwise than by the
+	// rule's default arguments.
+	"argument": {
+		"NodeResourcesFit scoringStrategy", "NodeResourcesFit ignoredResources", "NodeResourcesBalancedAllocation resources",
+		"NodeAffinity addedAffinity required", "NodeAffinity addedAffinity preferred",
+		"PodTopologySpread defaultConstraints required", "PodTopologySpread defaultConstraints preferred", "PodTopologySpread no defaults",
+		"InterPodAffinity hardPodAffinityWeight", "InterPodAffinity ignorePreferredTermsOfExistingPods",
+		"weight", "disabled filter", "disabled score", "disabled preemption",
+	},
 	"profile": profileNames,
 	"pod":     {"nominated, other node", "nominated, that node", "nominated pods respected", "several pending", "resize", "init containers", "sidecars", "pod-level resources", "overhead", "image volumes", "default spreading"},
 }
@@ -129,13 +144,14 @@ func (v Coverage) Observe(c *Case, want []*berthv1.Decision) {
 		s.explanation(c.Pending[i], d)
 		s.preemption(c, d)
 		s.pod(c, c.Pending[i], d)
+		s.arguments(c, c.Pending[i], d)
 	}
 	if len(want) > 1 {
 		s.row("pod", "several pending")
 	}
 	for _, list := range [][]*corev1.Pod{c.Placed, c.Nominated} {
 		for _, p := range list {
-			s.podAffinity(c, p)
+			s.podAffinity(c, p, "a placed pod's ")
 			if p.Status.AllocatedResources != nil || len(p.Status.ContainerStatuses) > 0 {
 				s.row("pod", "resize")
 			}
@@ -277,9 +293,93 @@ func (s seen) pod(c *Case, p *corev1.Pod, d *berthv1.Decision) {
 	}
 	s.nodeAffinity(c, p)
 	s.tolerations(c, p)
-	s.podAffinity(c, p)
+	s.podAffinity(c, p, "")
 	for _, constraint := range p.Spec.TopologySpreadConstraints {
 		s.labelSelector("spread", constraint.LabelSelector, c.podLabels())
+		s.spread(p, constraint)
+	}
+}
+
+func (s seen) spread(p *corev1.Pod, constraint corev1.TopologySpreadConstraint) {
+	if constraint.WhenUnsatisfiable == corev1.DoNotSchedule {
+		s.row("spread", "required")
+	} else {
+		s.row("spread", "preferred")
+	}
+	if constraint.MinDomains != nil && *constraint.MinDomains > 1 {
+		s.row("spread", "minDomains")
+	}
+	if policy := constraint.NodeAffinityPolicy; policy != nil {
+		s.row("spread", "nodeAffinityPolicy "+string(*policy))
+	}
+	if policy := constraint.NodeTaintsPolicy; policy != nil {
+		s.row("spread", "nodeTaintsPolicy "+string(*policy))
+	}
+	for _, key := range constraint.MatchLabelKeys {
+		if _, ok := p.Labels[key]; !ok {
+			continue
+		}
+		s.row("spread", "matchLabelKeys")
+		if p.Annotations[oldAnnotation] != "" {
+			s.row("spread", "matchLabelKeys not in the selector")
+		}
+	}
+}
+
+// arguments counts the arguments of p's profile that its answer depends on.
+func (s seen) arguments(c *Case, p *corev1.Pod, d *berthv1.Decision) {
+	reasons, columns := map[string]bool{}, map[string][]int64{}
+	for _, n := range d.GetExplanation().GetNodes() {
+		for _, reason := range n.GetReasons() {
+			reasons[reason] = true
+		}
+		for _, score := range n.GetScores() {
+			columns[score.GetRule()] = append(columns[score.GetRule()], score.GetRaw())
+		}
+	}
+	differ := func(rule string) bool { return len(slices.Compact(slices.Sorted(slices.Values(columns[rule])))) > 1 }
+	row := func(name string, exercised bool) {
+		if exercised {
+			s.row("argument", name)
+		}
+	}
+	asksFor := func(names ...corev1.ResourceName) bool {
+		return slices.ContainsFunc(p.Spec.Containers, func(c corev1.Container) bool {
+			return slices.ContainsFunc(names, func(name corev1.ResourceName) bool { q := c.Resources.Requests[name]; return !q.IsZero() })
+		})
+	}
+	placedTerms := func(of func(*corev1.PodAffinity) int) bool {
+		return slices.ContainsFunc(c.Placed, func(q *corev1.Pod) bool {
+			return q.Spec.Affinity != nil && q.Spec.Affinity.PodAffinity != nil && of(q.Spec.Affinity.PodAffinity) > 0
+		})
+	}
+	required := func(a *corev1.PodAffinity) int { return len(a.RequiredDuringSchedulingIgnoredDuringExecution) }
+	preferred := func(a *corev1.PodAffinity) int { return len(a.PreferredDuringSchedulingIgnoredDuringExecution) }
+	switch p.Spec.SchedulerName {
+	case "most-allocated":
+		row("NodeResourcesFit scoringStrategy", differ("NodeResourcesFit"))
+		row("InterPodAffinity hardPodAffinityWeight", differ("InterPodAffinity") && placedTerms(required))
+	case "requested-to-capacity":
+		row("NodeResourcesFit scoringStrategy", differ("NodeResourcesFit"))
+	case "least-allocated":
+		row("NodeResourcesBalancedAllocation resources", differ("NodeResourcesBalancedAllocation") && asksFor(gpu))
+	case "ignored-resources":
+		row("NodeResourcesFit ignoredResources", len(d.GetCandidates()) > 0 && asksFor(foo, licence))
+	case "added-affinity":
+		row("NodeAffinity addedAffinity required", reasons["node(s) didn't match scheduler-enforced node affinity"])
+		row("NodeAffinity addedAffinity preferred", differ("NodeAffinity"))
+	case "list-spreading":
+		row("PodTopologySpread defaultConstraints required", len(p.Spec.TopologySpreadConstraints) == 0 && reasons["node(s) didn't match pod topology spread constraints"])
+		row("PodTopologySpread defaultConstraints preferred", len(p.Spec.TopologySpreadConstraints) == 0 && differ("PodTopologySpread"))
+	case "no-default-spreading":
+		row("PodTopologySpread no defaults", len(p.Spec.TopologySpreadConstraints) == 0 && len(c.Services) > 0)
+	case "own-terms-only":
+		row("InterPodAffinity ignorePreferredTermsOfExistingPods", len(d.GetCandidates()) > 1 && placedTerms(preferred))
+	case "other-plugins":
+		row("weight", differ("TaintToleration"))
+		row("disabled filter", slices.ContainsFunc(p.Spec.Containers, func(c corev1.Container) bool { return len(c.Ports) > 0 }))
+		row("disabled score", len(d.GetCandidates()) > 1)
+		row("disabled preemption", c.Preempt && d.GetRejection() != nil)
 	}
 }
 
@@ -353,27 +453,44 @@ func (s seen) tolerations(c *Case, p *corev1.Pod) {
 	}
 }
 
-func (s seen) podAffinity(c *Case, p *corev1.Pod) {
+func (s seen) podAffinity(c *Case, p *corev1.Pod, whose string) {
 	if p.Spec.Affinity == nil {
 		return
 	}
-	count := func(required []corev1.PodAffinityTerm, preferred []corev1.WeightedPodAffinityTerm) {
-		for i := range preferred {
-			required = append(required[:len(required):len(required)], preferred[i].PodAffinityTerm)
-		}
-		for i := range required {
-			s.labelSelector("affinity", required[i].LabelSelector, c.podLabels())
-			if required[i].NamespaceSelector != nil {
-				s.labelSelector("namespaces", required[i].NamespaceSelector, c.namespaceLabels())
+	count := func(kind string, terms []corev1.PodAffinityTerm) {
+		for i := range terms {
+			s.row("affinity to pods", kind)
+			s.labelSelector("affinity", terms[i].LabelSelector, c.podLabels())
+			if terms[i].NamespaceSelector != nil {
+				s.labelSelector("namespaces", terms[i].NamespaceSelector, c.namespaceLabels())
+			}
+			if len(terms[i].Namespaces) > 0 {
+				s.row("affinity to pods", "namespaces")
+			}
+			if len(terms[i].MatchLabelKeys) > 0 {
+				s.row("affinity to pods", "matchLabelKeys")
+			}
+			if len(terms[i].MismatchLabelKeys) > 0 {
+				s.row("affinity to pods", "mismatchLabelKeys")
 			}
 		}
 	}
 	if a := p.Spec.Affinity.PodAffinity; a != nil {
-		count(a.RequiredDuringSchedulingIgnoredDuringExecution, a.PreferredDuringSchedulingIgnoredDuringExecution)
+		count(whose+"required affinity", a.RequiredDuringSchedulingIgnoredDuringExecution)
+		count(whose+"preferred affinity", terms(a.PreferredDuringSchedulingIgnoredDuringExecution))
 	}
 	if a := p.Spec.Affinity.PodAntiAffinity; a != nil {
-		count(a.RequiredDuringSchedulingIgnoredDuringExecution, a.PreferredDuringSchedulingIgnoredDuringExecution)
+		count(whose+"required anti-affinity", a.RequiredDuringSchedulingIgnoredDuringExecution)
+		count(whose+"preferred anti-affinity", terms(a.PreferredDuringSchedulingIgnoredDuringExecution))
 	}
+}
+
+func terms(preferred []corev1.WeightedPodAffinityTerm) []corev1.PodAffinityTerm {
+	var out []corev1.PodAffinityTerm
+	for i := range preferred {
+		out = append(out, preferred[i].PodAffinityTerm)
+	}
+	return out
 }
 
 // labelSelector counts operators that tell objects apart.

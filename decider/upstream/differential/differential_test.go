@@ -19,7 +19,7 @@ import (
 )
 
 // cases is as many as a minute of CI allows; `make differential` runs more.
-var cases = flag.Int("cases", 4000, "how many cases TestDifferential runs")
+var cases = flag.Int("cases", 6000, "how many cases TestDifferential runs")
 
 func TestMain(m *testing.M) {
 	klog.LogToStderr(false)

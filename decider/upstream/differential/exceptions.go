@@ -33,7 +33,7 @@ var exceptions = []Exception{
 			"the PostFilters, and nobody looks at preemption. Berth says that preemption is not helpful.",
 		Applies: func(c *Case, d *Difference) bool {
 			return c.Preempt && c.Pending[d.Pod].Spec.Affinity != nil &&
-				strings.Contains(d.Kind, "berth: rejection.") && strings.HasSuffix(d.Want, "not found")
+				strings.HasPrefix(d.Kind, "berth") && strings.Contains(d.Kind, ": rejection.") && strings.HasSuffix(d.Want, "not found")
 		},
 	},
 }

@@ -54,6 +54,7 @@ var epoch = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 type generator struct {
 	*rand.Rand
 	themes themes
+	mostly string // the profile of most pods
 	pods   int
 	absent bool // some pod has no start time; a second one would be a tie
 }
@@ -93,6 +94,7 @@ func Generate(seed, number uint64) *Case {
 		podLevel:      g.percent(15),
 		ties:          g.percent(25),
 	}
+	g.favour()
 	if t := &g.themes; t.preempt && g.percent(60) {
 		t.crowded, t.tight = true, true
 		t.cordons, t.huge, t.features, t.extended = false, false, false, false

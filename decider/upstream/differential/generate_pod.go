@@ -233,6 +233,12 @@ func (g *generator) nodeAffinity(p *corev1.Pod) {
 		for range 1 + g.upTo(2) {
 			required.NodeSelectorTerms = append(required.NodeSelectorTerms, g.nodeTerm())
 		}
+		if g.percent(4) {
+			in := corev1.NodeSelectorRequirement{Key: metav1.ObjectNameField, Operator: corev1.NodeSelectorOpIn}
+			one, other := in, in
+			one.Values, other.Values = []string{"n1"}, []string{"n2"}
+			required.NodeSelectorTerms = []corev1.NodeSelectorTerm{{MatchFields: []corev1.NodeSelectorRequirement{one, other}}}
+		}
 	}
 	if g.percent(60) {
 		for range 1 + g.upTo(2) {

@@ -19,6 +19,8 @@ import (
 	"time"
 
 	"k8s.io/klog/v2"
+
+	"github.com/berth-scheduler/berth/proto/scenario"
 )
 
 func main() {
@@ -117,6 +119,14 @@ func one(ctx context.Context, seed, number uint64) error {
 		fmt.Println(f)
 		return fmt.Errorf("answers differ")
 	}
-	fmt.Print(Generate(seed, number))
-	return nil
+	c := Generate(seed, number)
+	fmt.Print(c)
+	if c, err = c.admit(); err != nil {
+		return err
+	}
+	decisions, _, err := judges.Run(ctx, c)
+	for _, d := range decisions {
+		fmt.Print(scenario.FormatDecision(d))
+	}
+	return err
 }

@@ -105,12 +105,38 @@ var profileNames = []string{
 	"list-spreading", "no-default-spreading", "own-terms-only", "other-plugins",
 }
 
-// profile is mostly the default one.
+// profile is mostly that of the case.
 func (g *generator) profile() string {
-	if g.percent(60) {
-		return profileNames[0]
+	if g.percent(85) {
+		return g.mostly
 	}
 	return pick(g, profileNames...)
+}
+
+// favour draws the profile of most pods and gives a case that is not about the default
+// one something for its arguments to decide.
+func (g *generator) favour() {
+	g.mostly = profileNames[0]
+	if g.percent(60) {
+		return
+	}
+	g.mostly = pick(g, profileNames...)
+	t := &g.themes
+	likely := func(theme *bool) { *theme = *theme || g.percent(70) }
+	switch g.mostly {
+	case "most-allocated", "own-terms-only":
+		likely(&t.podAffinity)
+	case "requested-to-capacity", "least-allocated", "ignored-resources":
+		likely(&t.extended)
+	case "list-spreading":
+		likely(&t.defaultSpread)
+		t.spread = t.spread && g.percent(30)
+	case "no-default-spreading":
+		likely(&t.defaultSpread)
+	case "other-plugins":
+		likely(&t.ports)
+		likely(&t.taints)
+	}
 }
 
 // loadProfiles reads profiles as kube-scheduler does.
