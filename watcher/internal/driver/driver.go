@@ -692,8 +692,13 @@ func (d *Driver) commitPlaced(c *commit, p *pod, asked *berthv1.Pod, decision *b
 	})
 }
 
-// countsPods says whether the pod's node depends on which pods are on others.
+// countsPods says whether the pod's node depends on which pods are on others. Of a
+// profile's default spread constraints no name tells, nor whether they are hard: they
+// may hold for every pod that belongs to others and has no constraints of its own.
 func countsPods(p *berthv1.Pod) bool {
+	if p.GetSpreadSelector() != nil && len(p.GetTopologySpreadConstraints()) == 0 {
+		return true
+	}
 	return slices.ContainsFunc(p.GetConstraints(), func(name string) bool {
 		switch name {
 		case berthv1.ConstraintPodTopologySpread, berthv1.ConstraintPodAffinity,
