@@ -5,11 +5,13 @@ import (
 	"flag"
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"google.golang.org/protobuf/proto"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -53,6 +55,7 @@ func (w *world) possible() (actions []func()) {
 	}
 	when(len(w.podWatch) > 0, w.showPods, w.showPods) // twice, so that it keeps up
 	when(len(w.nodeWatch) > 0, w.showNode)
+	when(len(w.otherWatch) > 0, w.showOther)
 	when(w.batch != nil, w.decideHonestly, w.decideBadly)
 	when(len(w.binds) > 0, w.bindNow, w.bindWithFault)
 	when(len(w.replies) > 0, w.replyNow)
@@ -61,6 +64,7 @@ func (w *world) possible() (actions []func()) {
 	when(len(w.pods) > 0, w.changePod, w.deletePod)
 	when(len(w.nodes) < len(nodeNames), w.createNode)
 	when(len(w.nodes) > 0, w.changeNode, w.deleteNode)
+	when(true, w.changeService, w.changeNamespace, w.signal)
 	when(len(w.nodes) > 0 && len(w.names(unassigned)) > 0, w.foreignBind)
 	when(true, w.wait)
 	return actions
@@ -81,6 +85,10 @@ type world struct {
 	// What is true. An object is replaced, never changed.
 	pods  map[string]*corev1.Pod // by name
 	nodes map[string]*corev1.Node
+	// services are the values of the label app that they select, by name. The one
+	// namespace is open if it exists and is labelled so.
+	services map[string]string
+	open     bool
 	// touched are nodes whose room others took or shrank: there, and there alone, our
 	// bindings may come to more than fits.
 	touched map[string]bool
@@ -88,6 +96,8 @@ type world struct {
 	// What the driver was told, and what it will be told, in order per kind.
 	seen                map[types.UID]*corev1.Pod
 	podWatch, nodeWatch []Event
+	otherWatch          []Event             // of services and the namespace
+	signals             map[string]reported // by node, of those announced
 
 	// What the driver wants done.
 	batch   *Batch
@@ -96,6 +106,14 @@ type world struct {
 	reads   []Read
 	wake    time.Time
 	lied    bool // a pod was rejected that may fit
+	// asked is the request that was answered last.
+	asked *berthv1.DecideRequest
+}
+
+// reported are the signals of one incarnation of a node.
+type reported struct {
+	uid     types.UID
+	signals map[string]int64
 }
 
 func newWorld(t *rapid.T) *world {
@@ -103,7 +121,7 @@ func newWorld(t *rapid.T) *world {
 		t:      t,
 		driver: New(Config{Deciders: map[string]int{"berth": 2}, Epoch: "e", Seed: 1, MaxBatch: maxBatch, MaxBinding: maxBinding}),
 		now:    start, pods: map[string]*corev1.Pod{}, nodes: map[string]*corev1.Node{}, touched: map[string]bool{},
-		seen: map[types.UID]*corev1.Pod{},
+		seen: map[types.UID]*corev1.Pod{}, services: map[string]string{}, signals: map[string]reported{},
 	}
 }
 
@@ -125,7 +143,11 @@ func (w *world) createPod() {
 	if rapid.IntRange(0, 4).Draw(w.t, "gated") == 0 {
 		p.Spec.SchedulingGates = []corev1.PodSchedulingGate{{Name: "gate"}}
 	}
-	w.say("%s is created, gated=%v", p.UID, len(p.Spec.SchedulingGates) > 0)
+	p.Labels = map[string]string{
+		"app":   rapid.SampledFrom([]string{"web", "api"}).Draw(w.t, "app"),
+		"wants": rapid.SampledFrom([]string{"", "", "service", "namespace"}).Draw(w.t, "wants"),
+	}
+	w.say("%s is created, gated=%v, labels=%v", p.UID, len(p.Spec.SchedulingGates) > 0, p.Labels)
 	w.setPod(p)
 }
 
@@ -136,9 +158,10 @@ func (w *world) changePod() {
 	} else if rapid.IntRange(0, 2).Draw(w.t, "nominated") == 0 {
 		p.Status.NominatedNodeName = rapid.SampledFrom([]string{"", "a", "b", "c"}).Draw(w.t, "node")
 	} else {
-		p.Labels = map[string]string{"changed": w.uid("")}
+		p.Labels["changed"] = w.uid("")
+		p.Labels["app"] = rapid.SampledFrom([]string{"web", "api"}).Draw(w.t, "app")
 	}
-	w.say("%s is changed", p.UID)
+	w.say("%s is changed, labels=%v", p.UID, p.Labels)
 	w.setPod(p)
 }
 
@@ -196,6 +219,34 @@ func (w *world) foreignBind() {
 	w.touched[n.Name] = true
 	p.Spec.NodeName = n.Name
 	w.setPod(p)
+}
+
+func (w *world) changeService() {
+	name := rapid.SampledFrom([]string{"s0", "s1"}).Draw(w.t, "service")
+	app := rapid.SampledFrom([]string{"", "web", "api"}).Draw(w.t, "app")
+	s := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: name}}
+	w.say("service %s selects %q", name, app)
+	if app == "" {
+		delete(w.services, name)
+		w.otherWatch = append(w.otherWatch, WorkloadGone{s})
+		return
+	}
+	s.Spec.Selector = map[string]string{"app": app}
+	w.services[name] = app
+	w.otherWatch = append(w.otherWatch, WorkloadChanged{s})
+}
+
+func (w *world) changeNamespace() {
+	n := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "ns"}}
+	how := rapid.SampledFrom([]string{"gone", "closed", "open"}).Draw(w.t, "how")
+	w.say("the namespace is %s", how)
+	w.open = how == "open"
+	if how == "gone" {
+		w.otherWatch = append(w.otherWatch, NamespaceGone{n})
+		return
+	}
+	n.Labels = map[string]string{"is": how}
+	w.otherWatch = append(w.otherWatch, NamespaceChanged{n})
 }
 
 // bindAtServer is the API server's side of a Binding: any node will do, but the
@@ -288,7 +339,43 @@ func (w *world) showNode() {
 	ev := w.nodeWatch[0]
 	w.nodeWatch = w.nodeWatch[1:]
 	w.say("the watch shows node %T", ev)
+	switch ev := ev.(type) {
+	case NodeChanged:
+		if w.signals[ev.Node.Name].uid != ev.Node.UID {
+			w.signals[ev.Node.Name] = reported{uid: ev.Node.UID}
+		}
+	case NodeGone:
+		delete(w.signals, ev.Node.Name)
+	}
 	w.step(ev)
+}
+
+func (w *world) showOther() {
+	ev := w.otherWatch[0]
+	w.otherWatch = w.otherWatch[1:]
+	w.say("the watch shows %T", ev)
+	w.step(ev)
+}
+
+// signal tells the driver of a node's signals, which no pod and no decision may notice.
+func (w *world) signal() {
+	ev := SignalsChanged{Node: rapid.SampledFrom(nodeNames).Draw(w.t, "node")}
+	if load := rapid.Int64Range(0, 2).Draw(w.t, "load"); load > 0 {
+		ev.Signals = map[string]int64{"load": load}
+	}
+	w.say("node %s has signals %v", ev.Node, ev.Signals)
+	if r, ok := w.signals[ev.Node]; ok {
+		w.signals[ev.Node] = reported{r.uid, ev.Signals}
+	}
+	before, version := w.driver.Stats(), w.driver.ledger.NodeVersion(ev.Node)
+	w.driver.Step(w.now, ev)
+	if after := w.driver.Stats(); !reflect.DeepEqual(before, after) {
+		w.fail("signals changed what waits: %+v became %+v", before, after)
+	}
+	if now := w.driver.ledger.NodeVersion(ev.Node); now != version {
+		w.fail("signals outdate decisions for %s: its version %d became %d", ev.Node, version, now)
+	}
+	w.collect()
 }
 
 // decideHonestly answers with the first node that has room.
@@ -298,7 +385,8 @@ func (w *world) decideHonestly() {
 	w.step(Decided{Batch: b.ID, Decider: "honest", Response: firstFit(b.Request)})
 }
 
-// firstFit does not touch the room that is set aside for others.
+// firstFit does not touch the room that is set aside for others, and gives no room to a
+// pod that does not have what it wants.
 func firstFit(r *berthv1.DecideRequest) *berthv1.DecideResponse {
 	used := map[string]int64{}
 	aside := map[string]*berthv1.PlacedPod{}
@@ -310,6 +398,10 @@ func firstFit(r *berthv1.DecideRequest) *berthv1.DecideResponse {
 	}
 	response := &berthv1.DecideResponse{}
 	for _, p := range r.GetPods() {
+		if !granted(r, p) {
+			response.Decisions = append(response.Decisions, rejectUngranted(p))
+			continue
+		}
 		if own := aside[p.GetUid()]; own != nil {
 			used[own.GetNodeName()] -= own.GetRequests()["cpu"]
 		}
@@ -327,6 +419,28 @@ func firstFit(r *berthv1.DecideRequest) *berthv1.DecideResponse {
 		response.Decisions = append(response.Decisions, d)
 	}
 	return response
+}
+
+// granted says whether the pod has what its label says that it wants: to belong to a
+// service, or that its namespace is open.
+func granted(r *berthv1.DecideRequest, p *berthv1.Pod) bool {
+	switch p.GetLabels()["wants"] {
+	case "service":
+		return p.GetSpreadSelector() != nil
+	case "namespace":
+		return slices.ContainsFunc(r.GetSnapshot().GetNamespaces(), func(n *berthv1.Namespace) bool { return n.GetLabels()["is"] == "open" })
+	}
+	return true
+}
+
+// rejectUngranted waits for the namespace. No condition can name a service, which is
+// part of the pod.
+func rejectUngranted(p *berthv1.Pod) *berthv1.Decision {
+	return &berthv1.Decision{PodUid: p.GetUid(), Outcome: berthv1.Outcome_OUTCOME_REJECTED,
+		Rejection: &berthv1.Rejection{Message: "not granted", WakeConditions: []*berthv1.WakeCondition{{
+			Object:  berthv1.ObjectKind_OBJECT_KIND_NAMESPACE,
+			Changes: []berthv1.ChangeKind{berthv1.ChangeKind_CHANGE_KIND_ADDED, berthv1.ChangeKind_CHANGE_KIND_UPDATED},
+		}}}}
 }
 
 // reject says no more than is worth another try: a node, or room on one that is not
@@ -412,6 +526,11 @@ func (w *world) collect() {
 			w.fail("batch %d is handed out while %d is outstanding", r.Decide.ID, w.batch.ID)
 		}
 		w.batch = r.Decide
+		for _, n := range r.Decide.Request.GetSnapshot().GetNodes() {
+			if want := w.signals[n.GetName()].signals; !maps.Equal(n.GetSignals(), want) {
+				w.fail("node %s is sent with signals %v; they are %v", n.GetName(), n.GetSignals(), want)
+			}
+		}
 		for _, p := range r.Decide.Request.GetPods() {
 			if seen := w.seen[types.UID(p.GetUid())]; seen == nil || !eligible(seen) {
 				w.fail("%s is handed out for a decision although it is gone, gated or being deleted", p.GetUid())
@@ -422,6 +541,10 @@ func (w *world) collect() {
 		w.say("the driver binds %s to %s", b.Pod.UID, b.Node)
 		if node, assumed, _ := w.driver.ledger.Holds(b.Pod.UID); !assumed || node != b.Node {
 			w.fail("%s is to be bound to %s, which is not promised to it", b.Pod.UID, b.Node)
+		}
+		if i := slices.IndexFunc(w.asked.GetPods(), func(p *berthv1.Pod) bool { return p.GetUid() == string(b.Pod.UID) }); i < 0 ||
+			!proto.Equal(w.asked.GetPods()[i].GetSpreadSelector(), w.driver.ledger.SpreadSelector(b.Pod)) {
+			w.fail("%s is to be bound, and belongs to others than those it was decided with", b.Pod.UID)
 		}
 		if slices.Contains(w.underWay(), b.Pod.UID) {
 			w.fail("%s is to be bound while a binding of it is under way", b.Pod.UID)
@@ -456,6 +579,9 @@ func (w *world) check() {
 		}
 		if _, assumed, holds := d.ledger.Holds(uid); holds != (p.phase >= binding) || assumed != holds {
 			w.fail("%s is %v, and in the ledger: %v, assumed: %v", uid, p.phase, holds, assumed)
+		}
+		if !p.withdrawn && !proto.Equal(p.record.GetSpreadSelector(), d.ledger.SpreadSelector(p.object)) {
+			w.fail("%s has the spread selector %v; it is %v by now", uid, p.record.GetSpreadSelector(), d.ledger.SpreadSelector(p.object))
 		}
 		if p.phase == deciding && (d.batch == nil || !slices.ContainsFunc(d.batch.Request.GetPods(),
 			func(r *berthv1.Pod) bool { return r.GetUid() == string(uid) })) {
@@ -504,6 +630,8 @@ func (w *world) settle() {
 		switch {
 		case len(w.nodeWatch) > 0:
 			w.showNode()
+		case len(w.otherWatch) > 0:
+			w.showOther()
 		case len(w.podWatch) > 0:
 			w.step(w.nextOfPods())
 		case w.batch != nil:
@@ -533,7 +661,7 @@ func (w *world) checkSettled() {
 	}
 	for _, name := range slices.Sorted(maps.Keys(w.pods)) {
 		p := w.pods[name]
-		if p.Spec.NodeName != "" || !eligible(p) {
+		if p.Spec.NodeName != "" || !eligible(p) || !w.granted(p) {
 			continue
 		}
 		for _, n := range w.nodes {
@@ -573,6 +701,17 @@ func (w *world) setAside(node string, p *corev1.Pod) (sum int64) {
 	return sum
 }
 
+// granted is as deciders see it, of what is true.
+func (w *world) granted(p *corev1.Pod) bool {
+	switch p.Labels["wants"] {
+	case "service":
+		return slices.Contains(slices.Collect(maps.Values(w.services)), p.Labels["app"])
+	case "namespace":
+		return w.open
+	}
+	return true
+}
+
 func everyPod(*corev1.Pod) bool     { return true }
 func unassigned(p *corev1.Pod) bool { return p.Spec.NodeName == "" && eligible(p) }
 
@@ -597,7 +736,7 @@ func (w *world) anyNode() *corev1.Node {
 
 func (w *world) outstanding() *Batch {
 	b := w.batch
-	w.batch = nil
+	w.batch, w.asked = nil, b.Request
 	return b
 }
 
