@@ -3,6 +3,7 @@ package model
 import (
 	"fmt"
 	"math"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -60,6 +61,36 @@ func TestSumsDoNotWrap(t *testing.T) {
 	n := s.Nodes[0]
 	if n.Requested.Of(CPU) != math.MaxInt64 || n.ScoreRequested[CPU] != math.MaxInt64 || n.Free(CPU) >= 0 {
 		t.Errorf("requested %d, for scores %d, free %d", n.Requested.Of(CPU), n.ScoreRequested[CPU], n.Free(CPU))
+	}
+}
+
+// A resource that one node or pod has costs the others nothing: with a table of all
+// resources per node, a request of some megabytes would take all memory.
+func TestManyResources(t *testing.T) {
+	const nodes = 4000
+	state := &berthv1.Snapshot{}
+	for i := range nodes {
+		name := fmt.Sprint("n", i)
+		state.Nodes = append(state.Nodes, &berthv1.Node{Name: name, Allocatable: map[string]int64{"offered/" + name: 2}})
+		state.PlacedPods = append(state.PlacedPods, &berthv1.PlacedPod{
+			Uid: name, NodeName: name, Requests: map[string]int64{"taken/" + name: 1, "offered/" + name: 1},
+		})
+	}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	s, err := NewSnapshot(state, nil)
+	runtime.ReadMemStats(&after)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if each := (after.TotalAlloc - before.TotalAlloc) / nodes; each > 8<<10 {
+		t.Errorf("%d bytes for each node", each)
+	}
+	n := s.Node("n7")
+	offered, _ := s.Resource("offered/n7")
+	taken, _ := s.Resource("taken/n7")
+	if n.Free(offered) != 1 || n.Free(taken) != -1 || s.Node("n8").Free(taken) != 0 {
+		t.Errorf("free: %d offered, %d taken", n.Free(offered), n.Free(taken))
 	}
 }
 

@@ -108,9 +108,7 @@ func (n *Node) decode(record *berthv1.Node, r *resources) *FieldError {
 		if value < 0 {
 			return fieldError("allocatable["+name+"]", "%d is negative", value)
 		}
-		number := r.number(name)
-		n.Allocatable = n.Allocatable.grown(number)
-		n.Allocatable[number] = value
+		n.Allocatable.set(r.number(name), value)
 	}
 	return nil
 }
@@ -154,7 +152,7 @@ func (n *Node) RemoveFunc(leaves func(*PlacedPod) bool) (removed []*PlacedPod) {
 // recount does the node's sums anew: they stop at the largest int64, so that nothing
 // can be subtracted from them.
 func (n *Node) recount() {
-	clear(n.Requested)
+	n.Requested.clear()
 	clear(n.ScoreRequested[:])
 	if n.snapshot != nil {
 		n.snapshot.Affine -= len(n.Affine)
@@ -167,7 +165,7 @@ func (n *Node) recount() {
 
 // count adds what q takes to the node's sums.
 func (n *Node) count(q *PlacedPod) {
-	n.Requested = n.Requested.Plus(q.Requests)
+	n.Requested.add(q.Requests)
 	for r, value := range q.ScoreRequests {
 		n.ScoreRequested[r] = sum(n.ScoreRequested[r], value)
 	}

@@ -54,35 +54,47 @@ type Amount struct {
 	Value    int64
 }
 
-// Amounts holds one value per resource, by number. A resource beyond its end
-// is 0.
-type Amounts []int64
+// Amounts holds one value per resource; one that was never set is 0. The zero value
+// is ready to use.
+type Amounts struct {
+	common [others]int64
+	// more are those that not every cluster has. Each node knows its own alone:
+	// names without end must not take memory without end.
+	more map[Resource]int64
+}
 
 // Of returns the amount of resource r.
-func (a Amounts) Of(r Resource) int64 {
-	if int(r) < len(a) {
-		return a[r]
+func (a *Amounts) Of(r Resource) int64 {
+	if r < others {
+		return a.common[r]
 	}
-	return 0
+	return a.more[r]
 }
 
-// grown returns a with room for resource r.
-func (a Amounts) grown(r Resource) Amounts {
-	if int(r) < len(a) {
-		return a
+func (a *Amounts) set(r Resource, value int64) {
+	if r < others {
+		a.common[r] = value
+		return
 	}
-	return append(a, make(Amounts, int(r)+1-len(a))...)
+	if a.more == nil {
+		a.more = map[Resource]int64{}
+	}
+	a.more[r] = value
 }
 
-// Plus returns a with one more pod that requests the amounts. It may reuse a.
-func (a Amounts) Plus(requests []Amount) Amounts {
-	a = a.grown(Pods)
-	a[Pods]++
-	for _, amount := range requests {
-		a = a.grown(amount.Resource)
-		a[amount.Resource] = sum(a[amount.Resource], amount.Value)
+// add adds one more pod that requests the amounts.
+func (a *Amounts) add(requests []Amount) {
+	a.common[Pods]++
+	for i := range requests {
+		r := requests[i].Resource
+		a.set(r, sum(a.Of(r), requests[i].Value))
 	}
-	return a
+}
+
+// clear makes all amounts 0.
+func (a *Amounts) clear() {
+	a.common = [others]int64{}
+	clear(a.more)
 }
 
 // requests decodes a pod's requests into amounts: cpu, memory, ephemeral storage,

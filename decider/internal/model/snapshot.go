@@ -45,13 +45,11 @@ func NewSnapshot(record *berthv1.Snapshot, understood map[string]bool) (*Snapsho
 		resources: newResources(), byName: byName,
 		nominations: map[string]*Node{}, images: map[string]int{},
 	}
-	// One array each keeps the scan over all nodes in order in memory.
+	// One array keeps the scan over all nodes in order in memory.
 	nodes := make([]Node, len(record.GetNodes()))
-	sums := make(Amounts, 2*int(others)*len(nodes))
 	for i, r := range record.GetNodes() {
 		n := &nodes[i]
 		n.Record, n.Name, n.snapshot = r, r.GetName(), s
-		n.Allocatable, n.Requested, sums = sums[:others:others], sums[others:2*others:2*others], sums[2*others:]
 		switch {
 		case n.Name == "":
 			return nil, fieldError(fmt.Sprintf("snapshot.nodes[%d].name", i), "a node needs one")
