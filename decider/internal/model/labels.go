@@ -66,6 +66,24 @@ func (s LabelSelector) With(key, value string) LabelSelector {
 	return s
 }
 
+// newStrictSelector is newLabelSelector for a pod that is to be decided: keys and
+// values that no label can have are errors, as they are to kube-scheduler. In other
+// records they mean what they say.
+func newStrictSelector(record *berthv1.LabelSelector) (LabelSelector, *FieldError) {
+	for _, key := range slices.Sorted(maps.Keys(record.GetMatchLabels())) {
+		value := record.GetMatchLabels()[key]
+		if err := labelError(key, []string{value}); err != nil {
+			return Nothing, fieldError("match_labels["+key+"]", "%s", err.Message)
+		}
+	}
+	for i, r := range record.GetMatchExpressions() {
+		if err := labelError(r.GetKey(), r.GetValues()); err != nil && r.GetKey() != "" {
+			return Nothing, err.under(fmt.Sprintf("match_expressions[%d]", i))
+		}
+	}
+	return newLabelSelector(record)
+}
+
 // newLabelSelector decodes a selector; an absent one selects nothing. The error's
 // path is relative to the selector.
 func newLabelSelector(record *berthv1.LabelSelector) (LabelSelector, *FieldError) {

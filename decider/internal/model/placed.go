@@ -47,7 +47,7 @@ func newPlacedPod(record *berthv1.PlacedPod, r *resources) (*PlacedPod, *FieldEr
 	if q.Ports, err = newPorts(record.GetHostPorts()); err != nil {
 		return nil, err
 	}
-	if q.Affinity, err = newPodAffinity(record.GetPodAffinity(), record.GetPodAntiAffinity(), q.Namespace); err != nil {
+	if q.Affinity, err = newPodAffinity(record.GetPodAffinity(), record.GetPodAntiAffinity(), q.Namespace, newLabelSelector); err != nil {
 		return nil, err
 	}
 	return q, nil

@@ -156,13 +156,13 @@ func (s *Snapshot) NewPod(record *berthv1.Pod) (*Pod, *FieldError) {
 	if p.PreferredNodes, err = NewWeightedTerms("node_affinity.preferred", record.GetNodeAffinity().GetPreferred()); err != nil {
 		return nil, err
 	}
-	if p.Affinity, err = newPodAffinity(record.GetPodAffinity(), record.GetPodAntiAffinity(), p.Namespace); err != nil {
+	if p.Affinity, err = newPodAffinity(record.GetPodAffinity(), record.GetPodAntiAffinity(), p.Namespace, newStrictSelector); err != nil {
 		return nil, err
 	}
 	if p.Spread, err = newSpreadConstraints(record.GetTopologySpreadConstraints(), p.Labels); err != nil {
 		return nil, err
 	}
-	if p.SpreadSelector, err = newLabelSelector(record.GetSpreadSelector()); err != nil {
+	if p.SpreadSelector, err = newStrictSelector(record.GetSpreadSelector()); err != nil {
 		return nil, err.under("spread_selector")
 	}
 	if p.Tolerations, err = newTolerations(record.GetTolerations()); err != nil {

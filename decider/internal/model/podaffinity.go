@@ -46,9 +46,12 @@ func (t *PodTerm) Selects(labels map[string]string, namespace string, namespaceL
 		t.Selector.Matches(labels)
 }
 
+// selectorDecoder is newLabelSelector or newStrictSelector.
+type selectorDecoder func(*berthv1.LabelSelector) (LabelSelector, *FieldError)
+
 // newPodAffinity decodes the terms of a pod in namespace. The error's path is
 // relative to the pod.
-func newPodAffinity(affinity, antiAffinity *berthv1.PodAffinity, namespace string) (PodAffinity, *FieldError) {
+func newPodAffinity(affinity, antiAffinity *berthv1.PodAffinity, namespace string, selector selectorDecoder) (PodAffinity, *FieldError) {
 	var a PodAffinity
 	for _, side := range []struct {
 		field     string
@@ -60,7 +63,7 @@ func newPodAffinity(affinity, antiAffinity *berthv1.PodAffinity, namespace strin
 		{"pod_anti_affinity", antiAffinity, &a.AntiRequired, &a.AntiPreferred},
 	} {
 		for i, record := range side.record.GetRequired() {
-			term, err := newPodTerm(record, namespace)
+			term, err := newPodTerm(record, namespace, selector)
 			if err != nil {
 				return a, err.under(fmt.Sprintf("%s.required[%d]", side.field, i))
 			}
@@ -71,7 +74,7 @@ func newPodAffinity(affinity, antiAffinity *berthv1.PodAffinity, namespace strin
 			if record.GetWeight() < 0 || record.GetWeight() > 100 {
 				return a, fieldError(at+".weight", "%d is not 0 to 100", record.GetWeight())
 			}
-			term, err := newPodTerm(record.GetTerm(), namespace)
+			term, err := newPodTerm(record.GetTerm(), namespace, selector)
 			if err != nil {
 				return a, err.under(at + ".term")
 			}
@@ -81,16 +84,16 @@ func newPodAffinity(affinity, antiAffinity *berthv1.PodAffinity, namespace strin
 	return a, nil
 }
 
-func newPodTerm(record *berthv1.PodAffinityTerm, namespace string) (PodTerm, *FieldError) {
+func newPodTerm(record *berthv1.PodAffinityTerm, namespace string, selector selectorDecoder) (PodTerm, *FieldError) {
 	t := PodTerm{TopologyKey: record.GetTopologyKey(), Namespaces: record.GetNamespaces()}
 	if t.TopologyKey == "" {
 		return t, fieldError("topology_key", "a term needs one")
 	}
 	var err *FieldError
-	if t.Selector, err = newLabelSelector(record.GetLabelSelector()); err != nil {
+	if t.Selector, err = selector(record.GetLabelSelector()); err != nil {
 		return t, err.under("label_selector")
 	}
-	if t.NamespaceSelector, err = newLabelSelector(record.GetNamespaceSelector()); err != nil {
+	if t.NamespaceSelector, err = selector(record.GetNamespaceSelector()); err != nil {
 		return t, err.under("namespace_selector")
 	}
 	if len(t.Namespaces) == 0 && record.GetNamespaceSelector() == nil {

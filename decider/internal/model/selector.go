@@ -1,10 +1,12 @@
 package model
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 
 	berthv1 "github.com/berth-scheduler/berth/proto/berth/v1"
 )
@@ -114,7 +116,7 @@ type WeightedTerm struct {
 func NewTerms(field string, selector *berthv1.NodeSelector) ([]Term, *FieldError) {
 	terms := make([]Term, 0, len(selector.GetTerms()))
 	for i, record := range selector.GetTerms() {
-		term, err := newTerm(record)
+		term, _, err := newTerm(record)
 		if err != nil {
 			return nil, err.under(fmt.Sprintf("%s.terms[%d]", field, i))
 		}
@@ -131,7 +133,10 @@ func NewWeightedTerms(field string, records []*berthv1.PreferredNodeTerm) ([]Wei
 		if record.GetWeight() < 0 || record.GetWeight() > 100 {
 			return nil, fieldError(at+".weight", "%d is not 0 to 100", record.GetWeight())
 		}
-		term, err := newTerm(record.GetTerm())
+		term, impossible, err := newTerm(record.GetTerm())
+		if err == nil {
+			err = impossible // kube-scheduler fails such a pod, too
+		}
 		if err != nil {
 			return nil, err.under(at + ".term")
 		}
@@ -140,54 +145,75 @@ func NewWeightedTerms(field string, records []*berthv1.PreferredNodeTerm) ([]Wei
 	return terms, nil
 }
 
-// newTerm decodes a term. The error's path is relative to it.
-func newTerm(record *berthv1.NodeSelectorTerm) (Term, *FieldError) {
+// newTerm decodes a term. The errors' paths are relative to it. impossible says why
+// no label can meet one of its requirements, or is nil: kube-scheduler lets a
+// required term that has one match nothing, and still honours the others.
+func newTerm(record *berthv1.NodeSelectorTerm) (_ Term, impossible, _ *FieldError) {
 	term := Term{never: len(record.GetMatchExpressions()) == 0 && len(record.GetMatchFields()) == 0}
 	for j, expression := range record.GetMatchExpressions() {
-		requirement, never, err := newLabelRequirement(expression)
+		requirement, cannot, err := newLabelRequirement(expression)
+		at := fmt.Sprintf("match_expressions[%d]", j)
 		if err != nil {
-			return term, err.under(fmt.Sprintf("match_expressions[%d]", j))
+			return term, nil, err.under(at)
 		}
-		term.never = term.never || never
+		if cannot != nil {
+			term.never = true
+			impossible = cmp.Or(impossible, cannot.under(at))
+		}
 		term.Labels = append(term.Labels, requirement)
 	}
 	for j, expression := range record.GetMatchFields() {
 		requirement, err := newFieldRequirement(expression)
 		if err != nil {
-			return term, err.under(fmt.Sprintf("match_fields[%d]", j))
+			return term, nil, err.under(fmt.Sprintf("match_fields[%d]", j))
 		}
 		term.Fields = append(term.Fields, requirement)
 	}
-	return term, nil
+	return term, impossible, nil
 }
 
-// newLabelRequirement decodes a requirement on a label. never is set if its
-// values are such that kube-scheduler lets the whole term match nothing.
-func newLabelRequirement(record *berthv1.NodeSelectorRequirement) (_ Requirement, never bool, _ *FieldError) {
+// newLabelRequirement decodes a requirement on a label. impossible says why no label
+// can meet it, or is nil.
+func newLabelRequirement(record *berthv1.NodeSelectorRequirement) (_ Requirement, impossible, _ *FieldError) {
 	r := Requirement{Key: record.GetKey(), Operator: record.GetOperator(), Values: record.GetValues()}
+	impossible = labelError(r.Key, r.Values)
 	switch r.Operator {
 	case berthv1.NodeSelectorOperator_NODE_SELECTOR_OPERATOR_IN,
 		berthv1.NodeSelectorOperator_NODE_SELECTOR_OPERATOR_NOT_IN:
 		if len(r.Values) == 0 {
-			return r, false, fieldError("values", "%v needs at least one", r.Operator)
+			return r, nil, fieldError("values", "%v needs at least one", r.Operator)
 		}
-		never = slices.ContainsFunc(r.Values, func(v string) bool { return !isLabelValue(v) })
 	case berthv1.NodeSelectorOperator_NODE_SELECTOR_OPERATOR_EXISTS,
 		berthv1.NodeSelectorOperator_NODE_SELECTOR_OPERATOR_DOES_NOT_EXIST:
 		if len(r.Values) != 0 {
-			return r, false, fieldError("values", "%v takes none", r.Operator)
+			return r, nil, fieldError("values", "%v takes none", r.Operator)
 		}
 	case berthv1.NodeSelectorOperator_NODE_SELECTOR_OPERATOR_GT,
 		berthv1.NodeSelectorOperator_NODE_SELECTOR_OPERATOR_LT:
 		if len(r.Values) != 1 {
-			return r, false, fieldError("values", "%v takes exactly one", r.Operator)
+			return r, nil, fieldError("values", "%v takes exactly one", r.Operator)
 		}
 		number, err := strconv.ParseInt(r.Values[0], 10, 64)
-		r.number, never = number, err != nil || !isLabelValue(r.Values[0])
+		if r.number = number; err != nil {
+			impossible = cmp.Or(impossible, fieldError("values[0]", "%q is not an integer", r.Values[0]))
+		}
 	default:
-		return r, false, fieldError("operator", "%v is not an operator", r.Operator)
+		return r, nil, fieldError("operator", "%v is not an operator", r.Operator)
 	}
-	return r, never, nil
+	return r, impossible, nil
+}
+
+// labelError says why no label can have this key or one of these values, or is nil.
+func labelError(key string, values []string) *FieldError {
+	if !isLabelKey(key) {
+		return fieldError("key", "%q is no label's: [domain/]name, the name of up to 63 letters, digits, '-', '_' and '.', beginning and ending with a letter or digit", key)
+	}
+	for i, v := range values {
+		if !isLabelValue(v) {
+			return fieldError(fmt.Sprintf("values[%d]", i), "%q is no label's: up to 63 letters, digits, '-', '_' and '.', beginning and ending with a letter or digit", v)
+		}
+	}
+	return nil
 }
 
 // newFieldRequirement decodes a requirement on a field.
@@ -207,20 +233,36 @@ func newFieldRequirement(record *berthv1.NodeSelectorRequirement) (Requirement, 
 
 // isLabelValue says whether a label can have the value v: up to 63 letters,
 // digits, '-', '_' and '.', beginning and ending with a letter or digit.
-func isLabelValue(v string) bool {
-	if len(v) > 63 {
+func isLabelValue(v string) bool { return v == "" || len(v) <= 63 && isWord(v, "-_.", true) }
+
+// isLabelKey says whether a label can have the key: a value that is not empty, and
+// before it, followed by a slash, a domain or nothing.
+func isLabelKey(key string) bool {
+	domain, name, ok := strings.Cut(key, "/")
+	if !ok {
+		return key != "" && isLabelValue(key)
+	}
+	if name == "" || !isLabelValue(name) || len(domain) > 253 {
 		return false
 	}
-	for i := range len(v) {
-		switch c := v[i]; {
-		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9':
-		case c == '-', c == '_', c == '.':
-			if i == 0 || i == len(v)-1 {
-				return false
-			}
-		default:
+	for part := range strings.SplitSeq(domain, ".") {
+		if !isWord(part, "-", false) {
 			return false
 		}
 	}
 	return true
+}
+
+// isWord says whether s is letters, capitals only if they are allowed, digits and
+// between them the bytes of within; it is not empty.
+func isWord(s, within string, capitals bool) bool {
+	for i := range len(s) {
+		switch c := s[i]; {
+		case 'a' <= c && c <= 'z', capitals && 'A' <= c && c <= 'Z', '0' <= c && c <= '9':
+		case i > 0 && i < len(s)-1 && strings.IndexByte(within, c) >= 0:
+		default:
+			return false
+		}
+	}
+	return s != ""
 }

@@ -93,7 +93,7 @@ func NewSpreadConstraint(record *berthv1.TopologySpreadConstraint) (SpreadConstr
 		}
 	}
 	var err *FieldError
-	if c.Selector, err = newLabelSelector(record.GetLabelSelector()); err != nil {
+	if c.Selector, err = newStrictSelector(record.GetLabelSelector()); err != nil {
 		return c, err.under("label_selector")
 	}
 	return c, nil
