@@ -295,7 +295,7 @@ func (f *filtered) explain(nodes []fwk.NodeInfo, scores []nodeScores) []*berthv1
 		}
 		status := f.diagnosis.NodeToStatus.Get(name)
 		e.Rule = cmp.Or(status.Plugin(), f.preFilter)
-		e.Reasons = status.Reasons()
+		e.Reasons = settled(status.Reasons())
 		e.EvictionCouldHelp = status.Code() == fwk.Unschedulable
 	}
 	return explanations
@@ -408,7 +408,7 @@ func (o *Oracle) preempt(ctx context.Context, state fwk.CycleState, pod *corev1.
 	for _, n := range o.cluster.nodes {
 		name := n.Node().Name
 		if status, ok := candidates.unhelpful[name]; ok {
-			v.Explanation.Preemptions = append(v.Explanation.Preemptions, &berthv1.PreemptionExplanation{NodeName: name, Reasons: status.Reasons()})
+			v.Explanation.Preemptions = append(v.Explanation.Preemptions, &berthv1.PreemptionExplanation{NodeName: name, Reasons: settled(status.Reasons())})
 		}
 		victims, ok := candidates.victims[name]
 		if !ok {
@@ -429,4 +429,19 @@ func (o *Oracle) preempt(ctx context.Context, state fwk.CycleState, pod *corev1.
 			}
 		}
 	}
+}
+
+// settled puts the reasons of NodeResourcesFit in one order: cpu, memory and ephemeral
+// storage as they come, then the others, which kube-scheduler takes from a map, by
+// name.
+func settled(reasons []string) []string {
+	reasons = slices.Clone(reasons)
+	others := slices.IndexFunc(reasons, func(text string) bool {
+		name, ok := strings.CutPrefix(text, "Insufficient ")
+		return ok && name != "cpu" && name != "memory" && name != "ephemeral-storage"
+	})
+	if others >= 0 {
+		slices.Sort(reasons[others:])
+	}
+	return reasons
 }
