@@ -3,6 +3,7 @@ package model
 import (
 	"fmt"
 	"math"
+	"math/rand/v2"
 	"runtime"
 	"strings"
 	"testing"
@@ -61,6 +62,49 @@ func TestSumsDoNotWrap(t *testing.T) {
 	n := s.Nodes[0]
 	if n.Requested.Of(CPU) != math.MaxInt64 || n.ScoreRequested[CPU] != math.MaxInt64 || n.Free(CPU) >= 0 {
 		t.Errorf("requested %d, for scores %d, free %d", n.Requested.Of(CPU), n.ScoreRequested[CPU], n.Free(CPU))
+	}
+}
+
+// Whatever pods come and go, the sums are those of the pods that are there.
+func TestAddRemove(t *testing.T) {
+	s, err := NewSnapshot(&berthv1.Snapshot{Nodes: []*berthv1.Node{{Name: "n"}}}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	near := &berthv1.PodAffinity{Required: []*berthv1.PodAffinityTerm{{TopologyKey: "zone"}}}
+	n, random := s.Nodes[0], rand.New(rand.NewPCG(1, 2))
+	for step := range 2000 {
+		if len(n.Pods) > 0 && random.IntN(2) == 0 {
+			// The last one is gone most often.
+			n.Remove(n.Pods[len(n.Pods)-1-min(random.IntN(3)/2, len(n.Pods)-1)])
+		} else {
+			record := &berthv1.PlacedPod{Uid: fmt.Sprint(step), NodeName: "n", Requests: map[string]int64{}, ScoreRequests: map[string]int64{}}
+			for _, name := range []string{"cpu", "x/y", "x/z"} {
+				record.Requests[name] = []int64{0, 1, 2, math.MaxInt64}[random.IntN(20)/6]
+				record.ScoreRequests["cpu"] = record.Requests[name]
+			}
+			for port := range random.IntN(3) {
+				record.HostPorts = append(record.HostPorts, &berthv1.HostPort{Port: int32(step + 10*port + 1)})
+			}
+			if random.IntN(2) == 0 {
+				record.PodAffinity = near
+			}
+			q, err := newPlacedPod(record, s.resources)
+			if err != nil {
+				t.Fatal(err)
+			}
+			n.Add(q)
+		}
+		var want Node
+		for _, q := range n.Pods {
+			want.Add(q)
+		}
+		if got, want := fmt.Sprint(n.Requested, n.ScoreRequested, n.Ports, n.Affine), fmt.Sprint(want.Requested, want.ScoreRequested, want.Ports, want.Affine); got != want {
+			t.Fatalf("step %d: %s, want %s", step, got, want)
+		}
+		if s.Affine != len(n.Affine) {
+			t.Fatalf("step %d: %d pods have affinity, want %d", step, s.Affine, len(n.Affine))
+		}
 	}
 }
 

@@ -3,6 +3,7 @@ package model
 import (
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 
 	berthv1 "github.com/berth-scheduler/berth/proto/berth/v1"
@@ -38,9 +39,9 @@ type Node struct {
 	// Labels are metadata.labels.
 	Labels map[string]string
 	// Pods are those that hold room here, in no particular order. Affine are those
-	// of them that have affinity or anti-affinity to pods.
+	// of them that have affinity or anti-affinity to pods, in the order of Pods.
 	Pods, Affine []*PlacedPod
-	// Ports are those that the pods on it hold.
+	// Ports are those that the pods on it hold, in the order of Pods.
 	Ports []Port
 	// Discouraging are the taints that new pods avoid where they can:
 	// PreferNoSchedule, in order.
@@ -124,11 +125,12 @@ func (n *Node) Remove(q *PlacedPod) {
 	last := len(n.Pods) - 1
 	if n.Pods[last] == q { // what was added last, for a moment
 		n.Pods = n.Pods[:last]
-	} else {
-		i := slices.Index(n.Pods, q)
-		n.Pods[i] = n.Pods[last]
-		n.Pods = n.Pods[:last]
+		n.uncount(q)
+		return
 	}
+	i := slices.Index(n.Pods, q)
+	n.Pods[i] = n.Pods[last]
+	n.Pods = n.Pods[:last]
 	n.recount()
 }
 
@@ -149,8 +151,28 @@ func (n *Node) RemoveFunc(leaves func(*PlacedPod) bool) (removed []*PlacedPod) {
 	return removed
 }
 
-// recount does the node's sums anew: they stop at the largest int64, so that nothing
-// can be subtracted from them.
+// uncount takes q, which was the last of the pods, off the node's sums.
+func (n *Node) uncount(q *PlacedPod) {
+	ok := n.Requested.remove(q.Requests)
+	for r, value := range q.ScoreRequests {
+		ok = ok && n.ScoreRequested[r] < math.MaxInt64
+		n.ScoreRequested[r] -= value
+	}
+	if !ok {
+		n.recount()
+		return
+	}
+	n.Ports = n.Ports[:len(n.Ports)-len(q.Ports)]
+	if q.Affinity.Any() {
+		n.Affine = n.Affine[:len(n.Affine)-1]
+		if n.snapshot != nil {
+			n.snapshot.Affine--
+		}
+	}
+}
+
+// recount does the node's sums anew: from those that stopped at the largest int64
+// nothing can be subtracted.
 func (n *Node) recount() {
 	n.Requested.clear()
 	clear(n.ScoreRequested[:])

@@ -76,6 +76,10 @@ func (a *Amounts) set(r Resource, value int64) {
 		a.common[r] = value
 		return
 	}
+	if value == 0 {
+		delete(a.more, r)
+		return
+	}
 	if a.more == nil {
 		a.more = map[Resource]int64{}
 	}
@@ -89,6 +93,20 @@ func (a *Amounts) add(requests []Amount) {
 		r := requests[i].Resource
 		a.set(r, sum(a.Of(r), requests[i].Value))
 	}
+}
+
+// remove takes a pod that was added off again. ok is false if a sum has stopped at the
+// largest int64, so that it is not known what it is without the pod.
+func (a *Amounts) remove(requests []Amount) (ok bool) {
+	a.common[Pods]--
+	for i := range requests {
+		before := a.Of(requests[i].Resource)
+		if before == math.MaxInt64 {
+			return false
+		}
+		a.set(requests[i].Resource, before-requests[i].Value)
+	}
+	return true
 }
 
 // clear makes all amounts 0.

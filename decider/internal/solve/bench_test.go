@@ -58,18 +58,18 @@ func BenchmarkDecide(b *testing.B) {
 	}
 }
 
-// BenchmarkPreempt evicts for one pod on full nodes with 30 pods of lower priority
+// BenchmarkPreempt evicts for one pod on full nodes with so many pods of lower priority
 // each.
 func BenchmarkPreempt(b *testing.B) {
-	for _, nodes := range []int{1000, 5000} {
-		b.Run(fmt.Sprintf("nodes=%d", nodes), func(b *testing.B) {
+	for _, size := range []struct{ nodes, pods int }{{1000, 30}, {5000, 30}, {1, 20000}} {
+		b.Run(fmt.Sprintf("nodes=%d/pods=%d", size.nodes, size.pods), func(b *testing.B) {
 			state := &berthv1.Snapshot{}
-			for i := range nodes {
-				name := fmt.Sprintf("node-%05d", i)
+			for i := range size.nodes {
+				name, full := fmt.Sprintf("node-%05d", i), int64(size.pods)
 				state.Nodes = append(state.Nodes, &berthv1.Node{
-					Name: name, Allocatable: map[string]int64{"cpu": 3000, "memory": 64 << 30, "pods": 110},
+					Name: name, Allocatable: map[string]int64{"cpu": 100 * full, "memory": full << 30, "pods": full + 1},
 				})
-				for j := range 30 {
+				for j := range size.pods {
 					state.PlacedPods = append(state.PlacedPods, &berthv1.PlacedPod{
 						Uid: fmt.Sprintf("%d-%d", i, j), NodeName: name, StartTimeNanos: int64(i*j + 1),
 						Requests: map[string]int64{"cpu": 100, "memory": 1 << 28},
