@@ -25,10 +25,13 @@ type Judges struct {
 }
 
 // NewJudges returns judges that decide by profiles.
-func NewJudges(ctx context.Context) (*Judges, error) {
+func NewJudges(ctx context.Context) (*Judges, error) { return newJudges(ctx, profiles) }
+
+// newJudges returns judges that decide by a scheduler configuration.
+func newJudges(ctx context.Context, configuration string) (*Judges, error) {
 	j := &Judges{oracles: map[string]*oracle.Oracle{}}
 	ctx = klog.NewContext(ctx, klog.Logger{})
-	loaded, err := loadProfiles()
+	loaded, err := loadProfiles(configuration)
 	if err != nil {
 		return nil, err
 	}
@@ -39,7 +42,7 @@ func NewJudges(ctx context.Context) (*Judges, error) {
 		}
 		j.oracles[loaded[i].SchedulerName] = o
 	}
-	read, err := config.Read([]byte(profiles))
+	read, err := config.Read([]byte(configuration))
 	if err != nil {
 		return nil, err
 	}

@@ -139,10 +139,10 @@ func (g *generator) favour() {
 	}
 }
 
-// loadProfiles reads profiles as kube-scheduler does.
-func loadProfiles() ([]schedconfig.KubeSchedulerProfile, error) {
+// loadProfiles reads the profiles of a scheduler configuration as kube-scheduler does.
+func loadProfiles(configuration string) ([]schedconfig.KubeSchedulerProfile, error) {
 	loaded := &schedconfig.KubeSchedulerConfiguration{}
-	if err := runtime.DecodeInto(scheme.Codecs.UniversalDecoder(), []byte(profiles), loaded); err != nil {
+	if err := runtime.DecodeInto(scheme.Codecs.UniversalDecoder(), []byte(configuration), loaded); err != nil {
 		return nil, err
 	}
 	if err := validation.ValidateKubeSchedulerConfiguration(loaded); err != nil {
