@@ -43,8 +43,6 @@ type row struct {
 	// refuse a pod that no API server would hold. kube-scheduler's plugins, which
 	// never see one, say something about it all the same, or fail.
 	Refused string `json:"refused,omitempty"`
-	// Exception is the known difference that the row shows, of tableExceptions.
-	Exception string `json:"exception,omitempty"`
 
 	Case `json:",inline"`
 }
@@ -134,44 +132,25 @@ func TestTables(t *testing.T) {
 	})
 }
 
-// tableExceptions are known differences on objects that no API server holds, and
-// why they stay.
-var tableExceptions = map[string]string{
-	"unreadable-selector": "a key or value that no label can have makes kube-scheduler turn the pod down whole, or fail, before it looks at " +
-		"nodes. To Berth it is a selector like any other, which selects nothing.",
-}
-
 // judge returns what kube-scheduler's plugins say of the pending pod; an error
-// says how another answer differs, or that a known difference is gone.
+// says how another answer differs.
 func (r *row) judge(ctx context.Context, j *Judges) (string, error) {
 	if len(r.Pending) != 1 {
 		return "", errors.New("a row has one pending pod")
 	}
-	var want string
 	verdict, failure := j.oracles[corev1.DefaultSchedulerName].Evaluate(ctx, r.Pending[0], cluster(&r.Case), r.Preempt)
 	if failure != nil {
-		want = fmt.Sprintf("error: %v\n", failure)
-	} else {
-		want = scenario.FormatDecision(settled(&r.Case, verdict.Decision))
+		return fmt.Sprintf("error: %v\n", failure), r.refusedByBoth(ctx, j)
 	}
-	var difference error
-	if failure != nil || r.Refused != "" {
-		difference = r.refusedByBoth(ctx, j)
-	} else if _, found, err := j.Run(ctx, &r.Case); err != nil {
-		return want, err
-	} else if found != nil && exceptionOf(&r.Case, found) == nil {
-		difference = errors.New(found.String())
+	want := scenario.FormatDecision(settled(&r.Case, verdict.Decision))
+	if r.Refused != "" {
+		return want, r.refusedByBoth(ctx, j)
 	}
-	if r.Exception == "" {
-		return want, difference
+	_, difference, err := j.Run(ctx, &r.Case)
+	if err == nil && difference != nil && exceptionOf(&r.Case, difference) == nil {
+		err = errors.New(difference.String())
 	}
-	if tableExceptions[r.Exception] == "" {
-		return want, fmt.Errorf("no known difference is called %q", r.Exception)
-	}
-	if difference == nil {
-		return want, fmt.Errorf("the answers agree: take the exception %q away", r.Exception)
-	}
-	return want, nil
+	return want, err
 }
 
 // refusedByBoth returns an error unless both deciders refuse the pending pod as the
