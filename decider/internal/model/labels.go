@@ -57,13 +57,11 @@ func (s *LabelSelector) SelectsAll() bool { return !s.nothing && len(s.requireme
 // SelectsNothing says whether the selector selects no object whatever its labels.
 func (s *LabelSelector) SelectsNothing() bool { return s.nothing }
 
-// With returns the selector with the further requirement that the label key has
-// this value. It leaves s as it was.
-func (s LabelSelector) With(key, value string) LabelSelector {
-	s.requirements = append(slices.Clip(s.requirements), labelRequirement{
+// require adds the requirement that the label key has this value.
+func (s *LabelSelector) require(key, value string) {
+	s.requirements = append(s.requirements, labelRequirement{
 		key: key, operator: berthv1.LabelSelectorOperator_LABEL_SELECTOR_OPERATOR_IN, values: []string{value},
 	})
-	return s
 }
 
 // newStrictSelector is newLabelSelector for a pod that is to be decided: keys and
@@ -92,7 +90,7 @@ func newLabelSelector(record *berthv1.LabelSelector) (LabelSelector, *FieldError
 	}
 	var s LabelSelector
 	for _, key := range slices.Sorted(maps.Keys(record.GetMatchLabels())) {
-		s = s.With(key, record.GetMatchLabels()[key])
+		s.require(key, record.GetMatchLabels()[key])
 	}
 	for i, r := range record.GetMatchExpressions() {
 		at := fmt.Sprintf("match_expressions[%d].", i)

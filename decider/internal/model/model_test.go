@@ -138,6 +138,28 @@ func TestManyResources(t *testing.T) {
 	}
 }
 
+// A selector takes memory by its length, not by the square of it.
+func TestLongSelector(t *testing.T) {
+	const length = 4000
+	record := &berthv1.LabelSelector{MatchLabels: map[string]string{}}
+	for i := range length {
+		record.MatchLabels[fmt.Sprint(i)] = "v"
+	}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	selector, err := newLabelSelector(record)
+	runtime.ReadMemStats(&after)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if each := (after.TotalAlloc - before.TotalAlloc) / length; each > 2<<10 {
+		t.Errorf("%d bytes for each requirement", each)
+	}
+	if !selector.Matches(record.MatchLabels) {
+		t.Error("it does not match its own labels")
+	}
+}
+
 // What is undone was never there: sums, ports and the nomination.
 func TestPlaceUndo(t *testing.T) {
 	s, err := NewSnapshot(&berthv1.Snapshot{

@@ -47,7 +47,7 @@ func newSpreadConstraints(records []*berthv1.TopologySpreadConstraint, labels ma
 		}
 		for _, key := range record.GetMatchLabelKeys() {
 			if value, ok := labels[key]; ok {
-				c.Selector = c.Selector.With(key, value)
+				c.Selector.require(key, value)
 			}
 		}
 		constraints = append(constraints, c)
