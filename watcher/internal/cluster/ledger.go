@@ -2,9 +2,10 @@
 // are promised room there.
 //
 // It counts versions from 1: every change of the state that deciders are told
-// of is one. What belongs together, by Services and owners, it knows as well; that is
-// not state but part of the pods that ask. Nothing in it does IO or knows the time; one caller at a time uses
-// it. Kubernetes' objects that are handed in are shared and never changed.
+// of is one. What belongs together, by Services and owners, it knows as well; that
+// is not state but part of the pods that ask. Nothing in it does IO or knows the
+// time; one caller at a time uses it. Kubernetes' objects that are handed in are
+// shared and never changed.
 package cluster
 
 import (
@@ -337,7 +338,12 @@ func (l *Ledger) Nominate(pod *corev1.Pod) {
 	if l.pods[pod.UID] != nil {
 		return
 	}
-	l.changed(aPlacedPod, addedOrUpdated(old != nil), record.GetNodeName())
+	l.setAside(record, addedOrUpdated(old != nil))
+}
+
+// setAside notes that a nomination is to be seen from this version on.
+func (l *Ledger) setAside(record *berthv1.PlacedPod, kind berthv1.ChangeKind) {
+	l.changed(aPlacedPod, kind, record.GetNodeName())
 	if n := l.nodes[record.GetNodeName()]; n != nil {
 		n.changed = l.version
 	}
@@ -371,7 +377,8 @@ func (l *Ledger) Assume(pod *corev1.Pod, nodeName string) {
 	l.changed(aPlacedPod, added, nodeName)
 }
 
-// Forget takes a promise back. It panics if there is none.
+// Forget takes a promise back; a nomination of the pod is to be seen again. It panics
+// if there is no promise.
 func (l *Ledger) Forget(uid types.UID) {
 	h := l.pods[uid]
 	if h == nil || !h.assumed {
@@ -380,6 +387,9 @@ func (l *Ledger) Forget(uid types.UID) {
 	l.release(uid)
 	l.version++
 	l.changed(aPlacedPod, deleted, h.record.GetNodeName())
+	if n := l.nominated[uid]; n != nil && n.record.GetNodeName() != h.record.GetNodeName() {
+		l.setAside(n.record, added)
+	}
 }
 
 // Place records a pod that is bound, as it now is. If it is the echo of our own
