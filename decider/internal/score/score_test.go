@@ -2,6 +2,7 @@ package score_test
 
 import (
 	"fmt"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -412,5 +413,31 @@ func TestRules(t *testing.T) {
 		if _, err := score.Rules(c.weights, args); err == nil || err.Error() != c.want {
 			t.Errorf("%v, want %s", err, c.want)
 		}
+	}
+}
+
+// Constraints that no node has the key of take memory by their number alone, not by
+// that of the nodes, too.
+func TestManyConstraints(t *testing.T) {
+	const constraints, nodes = 2000, 2000
+	state := &berthv1.Snapshot{}
+	for i := range nodes {
+		state.Nodes = append(state.Nodes, &berthv1.Node{Name: fmt.Sprint("n", i)})
+	}
+	pod := &berthv1.Pod{Uid: "p"}
+	for i := range constraints {
+		pod.TopologySpreadConstraints = append(pod.TopologySpreadConstraints, &berthv1.TopologySpreadConstraint{
+			MaxSkew: 1, TopologyKey: fmt.Sprint("k", i),
+			WhenUnsatisfiable: berthv1.UnsatisfiableAction_UNSATISFIABLE_ACTION_SCHEDULE_ANYWAY,
+			LabelSelector:     &berthv1.LabelSelector{MatchLabels: map[string]string{"a": "b"}},
+		})
+	}
+	turn := turn(t, state, pod)
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	score.Rank(score.Default(), turn)
+	runtime.ReadMemStats(&after)
+	if each := (after.TotalAlloc - before.TotalAlloc) / constraints; each > 4<<10 {
+		t.Errorf("%d bytes for each constraint", each)
 	}
 }

@@ -181,18 +181,23 @@ func (s *spread) normalize(scores []int64) {
 type podCount struct {
 	namespace string
 	selector  *model.LabelSelector
-	// known has one more than the count of each node that was asked about, by
-	// its index.
+	// nodes is how many nodes there are. known has one more than the count of each
+	// that was asked about, by its index; it is nil until the first is: a pod may
+	// have constraints without number whose keys no node has.
+	nodes int
 	known []int64
 }
 
 func newPodCount(t *model.Turn, selector *model.LabelSelector) *podCount {
-	return &podCount{namespace: t.Pod.Namespace, selector: selector, known: make([]int64, len(t.Snapshot.Nodes))}
+	return &podCount{namespace: t.Pod.Namespace, selector: selector, nodes: len(t.Snapshot.Nodes)}
 }
 
 func (c *podCount) of(n *model.Node) int64 {
 	if c.selector.SelectsAll() {
 		return 0
+	}
+	if c.known == nil {
+		c.known = make([]int64, c.nodes)
 	}
 	if known := c.known[n.Index]; known > 0 {
 		return known - 1
