@@ -327,8 +327,7 @@ func (d *Driver) podChanged(object *corev1.Pod) {
 		return
 	}
 
-	record := encode.Pod(object)
-	record.SpreadSelector = d.ledger.SpreadSelector(object)
+	record := d.encode(object)
 	if p == nil {
 		d.pods[object.UID] = &pod{object: object, record: record}
 		d.enqueue(object)
@@ -344,6 +343,13 @@ func (d *Driver) podChanged(object *corev1.Pod) {
 		d.queue.Remove(object.UID)
 		d.enqueue(object)
 	}
+}
+
+// encode is the pod as deciders are asked about it, but for what repels it.
+func (d *Driver) encode(object *corev1.Pod) *berthv1.Pod {
+	record := encode.Pod(object)
+	record.SpreadSelector = d.ledger.SpreadSelector(object)
+	return record
 }
 
 // asksOtherwise says whether the pod itself changed, not only the node for which it is
@@ -825,7 +831,7 @@ func (d *Driver) readDone(ev ReadDone) {
 	case ev.Pod.Spec.NodeName != "":
 		d.place(ev.Pod)
 	default:
-		p.object = ev.Pod
+		p.object, p.record = ev.Pod, d.encode(ev.Pod)
 		p.withdrawn = ev.Pod.DeletionTimestamp != nil || len(ev.Pod.Spec.SchedulingGates) > 0
 		d.unbound(p, "the binding failed: "+p.why)
 	}

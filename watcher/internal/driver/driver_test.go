@@ -42,7 +42,7 @@ import (
 //	lost #BATCH          no decider was reachable
 //	failed #BATCH TEXT   the decider could not answer
 //	bind POD OUTCOME [TEXT]
-//	read POD on=NODE | unbound | none | error
+//	read POD on=NODE | unbound [label=V] | none | error
 //	deciders-changed
 //
 // Rewrite the expectations with -rewrite and read the difference.
@@ -194,6 +194,9 @@ func (s *story) parse(line string) (Event, error) {
 	case "read":
 		p := s.pods[rest[0]].DeepCopy()
 		p.Spec.NodeName = args["on"]
+		if v, ok := args["label"]; ok {
+			p.Labels = map[string]string{"label": v}
+		}
 		switch {
 		case has("none"):
 			return ReadDone{UID: p.UID}, nil
