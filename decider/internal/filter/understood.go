@@ -14,7 +14,10 @@ func understood(*model.Pod, *model.Snapshot) Check {
 				EvictionCouldHelp: n.ProblemOfPod,
 			})
 		default:
-			return append(reasons, Reason{Text: "node(s) with the constraint " + n.Unknown + ", which this decider does not understand"})
+			return append(reasons, Reason{
+				Text:              "node(s) with the constraint " + n.Unknown + ", which this decider does not understand",
+				EvictionCouldHelp: n.UnknownOfPod,
+			})
 		}
 		return reasons
 	}}

@@ -48,9 +48,12 @@ type Node struct {
 	Discouraging []Taint
 	// Record is what was sent. It is not changed.
 	Record *berthv1.Node
-	// Unknown is the first constraint of the node that this decider does not
-	// understand, or empty.
+	// Unknown is the first constraint of the node or of a pod on it that this decider
+	// does not understand, or empty.
 	Unknown string
+	// UnknownOfPod is set if pods on the node have such constraints and the node
+	// itself has none.
+	UnknownOfPod bool
 	// Problem says what could not be understood of the node or of a pod on it,
 	// or is empty.
 	Problem string

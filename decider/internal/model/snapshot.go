@@ -125,8 +125,11 @@ func (s *Snapshot) addPlaced(records []*berthv1.PlacedPod, byName map[string]*No
 			continue
 		}
 		for _, name := range r.GetConstraints() {
-			if !understood[name] && (n.Unknown == "" || name < n.Unknown) {
-				n.Unknown = name
+			if !understood[name] {
+				n.UnknownOfPod = n.UnknownOfPod || n.Unknown == ""
+				if n.Unknown == "" || name < n.Unknown {
+					n.Unknown = name
+				}
 			}
 		}
 		if err := s.addPlacedTo(n, r); err != nil {
