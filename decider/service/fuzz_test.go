@@ -117,7 +117,9 @@ func checkAnswer(t *testing.T, r *berthv1.DecideRequest) {
 				t.Fatalf("pod %d is invalid and %q is no field", i, d.GetRefusal().GetField())
 			}
 		case berthv1.Outcome_OUTCOME_UNSUPPORTED:
-			// An empty name is a constraint that nobody understands.
+			if d.GetRefusal().GetConstraint() == "" {
+				t.Fatalf("pod %d has a constraint without a name that is not understood", i)
+			}
 		default:
 			t.Fatalf("pod %d: %v", i, d.GetOutcome())
 		}

@@ -27,3 +27,14 @@ func (e *FieldError) under(prefix string) *FieldError {
 func fieldError(field, format string, args ...any) *FieldError {
 	return &FieldError{Field: field, Message: fmt.Sprintf(format, args...)}
 }
+
+// checkConstraints says which name of a constraint is empty: nobody can say whether
+// it is understood.
+func checkConstraints(names []string) *FieldError {
+	for i, name := range names {
+		if name == "" {
+			return fieldError(fmt.Sprintf("constraints[%d]", i), "a constraint needs a name")
+		}
+	}
+	return nil
+}

@@ -138,6 +138,25 @@ func TestManyResources(t *testing.T) {
 	}
 }
 
+// A constraint without a name is not passed over.
+func TestConstraintsWithoutName(t *testing.T) {
+	constraints := []string{"NodeName", ""}
+	s, err := NewSnapshot(&berthv1.Snapshot{
+		Nodes:      []*berthv1.Node{{Name: "a", Constraints: constraints}, {Name: "b"}},
+		PlacedPods: []*berthv1.PlacedPod{{Uid: "q", Name: "q", NodeName: "b", Constraints: constraints}},
+	}, map[string]bool{"NodeName": true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, refused := s.NewPod(&berthv1.Pod{Uid: "p", Constraints: constraints})
+	want := "a: constraints[1]: a constraint needs a name\n" +
+		"b: placed pod /q.constraints[1]: a constraint needs a name\n" +
+		"p: constraints[1]: a constraint needs a name"
+	if got := fmt.Sprintf("a: %s\nb: %s\np: %v", s.Node("a").Problem, s.Node("b").Problem, refused); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}
+
 // A selector takes memory by its length, not by the square of it.
 func TestLongSelector(t *testing.T) {
 	const length = 4000

@@ -97,6 +97,9 @@ func (n *Node) Free(r Resource) int64 {
 func (n *Node) decode(record *berthv1.Node, r *resources) *FieldError {
 	n.Labels = record.GetLabels()
 	n.Unschedulable = record.GetUnschedulable()
+	if err := checkConstraints(record.GetConstraints()); err != nil {
+		return err
+	}
 	for i, taint := range record.GetTaints() {
 		switch taint.GetEffect() {
 		case berthv1.TaintEffect_TAINT_EFFECT_NO_SCHEDULE, berthv1.TaintEffect_TAINT_EFFECT_NO_EXECUTE:

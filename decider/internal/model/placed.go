@@ -37,7 +37,10 @@ func newPlacedPod(record *berthv1.PlacedPod, r *resources) (*PlacedPod, *FieldEr
 		Preempted:   record.GetPreempted(),
 		Start:       record.GetStartTimeNanos(),
 	}
-	var err *FieldError
+	err := checkConstraints(record.GetConstraints())
+	if err != nil {
+		return nil, err
+	}
 	if q.Requests, err = r.requests("requests", record.GetRequests()); err != nil {
 		return nil, err
 	}

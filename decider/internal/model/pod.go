@@ -122,7 +122,10 @@ func (s *Snapshot) NewPod(record *berthv1.Pod) (*Pod, *FieldError) {
 	if p.UID == "" {
 		return nil, fieldError("uid", "a pod needs one")
 	}
-	var err *FieldError
+	err := checkConstraints(record.GetConstraints())
+	if err != nil {
+		return nil, err
+	}
 	switch record.GetPreemptionPolicy() {
 	case berthv1.PreemptionPolicy_PREEMPTION_POLICY_UNSPECIFIED,
 		berthv1.PreemptionPolicy_PREEMPTION_POLICY_PREEMPT_LOWER_PRIORITY:
