@@ -22,8 +22,8 @@ import (
 func readiness(watch *kube.Watch, pool *remote.Pool) func() error {
 	return func() error {
 		var missing []string
-		if !watch.Synced() {
-			missing = append(missing, "the cluster is not known yet")
+		if resources := watch.Missing(); len(resources) > 0 {
+			missing = append(missing, "the cluster is not known yet: no first list of "+strings.Join(resources, ", "))
 		}
 		if names := pool.Unreachable(); len(names) > 0 {
 			var why []string

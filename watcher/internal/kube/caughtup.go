@@ -19,9 +19,9 @@ import (
 const listRetry = time.Second
 
 // CaughtUp waits until everything has been delivered that had happened to pods and
-// nodes when it was called, and whatever else existed at the start. A new leader calls it before it decides anything:
-// otherwise it could give away room that the old one's last binds took, which
-// informers, being fed from a cache, may not have shown yet.
+// nodes when it was called, and whatever else existed at the start. A new leader calls
+// it before it decides anything: otherwise it could give away room that the old one's
+// last binds took, which informers, being fed from a cache, may not have shown yet.
 //
 // It reads by quorum what exists, then waits for each object to have been
 // delivered in that form or a later one, and for each object that does not exist
@@ -60,11 +60,11 @@ func (w *Watch) CaughtUp(ctx context.Context) error {
 			return fmt.Errorf("wait for the informer of %s to reach resourceVersion %s: %w", kind.resource, list.ResourceVersion, err)
 		}
 	}
-	if missing := w.missing(); len(missing) > 0 {
+	if missing := w.Missing(); len(missing) > 0 {
 		klog.FromContext(ctx).Info("Waiting for the first list; see deploy/base/access for what a watcher must be allowed to read", "resources", missing)
 	}
 	if err := wait.PollUntilContextCancel(ctx, pollInterval, true, func(context.Context) (bool, error) { return w.Synced(), nil }); err != nil {
-		return fmt.Errorf("wait for the first list of %s: %w", strings.Join(w.missing(), ", "), err)
+		return fmt.Errorf("wait for the first list of %s: %w", strings.Join(w.Missing(), ", "), err)
 	}
 	return nil
 }

@@ -102,11 +102,11 @@ func (w *Watch) Run(ctx context.Context) {
 }
 
 // Synced says whether everything that existed at the start has been delivered.
-func (w *Watch) Synced() bool { return len(w.missing()) == 0 }
+func (w *Watch) Synced() bool { return len(w.Missing()) == 0 }
 
-// missing are the resources of which not everything that existed at the start has been
-// delivered.
-func (w *Watch) missing() []string {
+// Missing are the resources of which not everything that existed at the start has been
+// delivered: those that this process may not list, too.
+func (w *Watch) Missing() []string {
 	var names []string
 	for i, handler := range w.handlers {
 		if !handler.HasSynced() {

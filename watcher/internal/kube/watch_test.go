@@ -2,6 +2,7 @@ package kube
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -13,12 +14,15 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/kubernetes/fake"
 	metadatafake "k8s.io/client-go/metadata/fake"
+	clienttesting "k8s.io/client-go/testing"
 	"k8s.io/client-go/tools/cache"
 
 	"github.com/berth-scheduler/berth/watcher/encode"
@@ -129,6 +133,27 @@ func TestWatchDelivers(t *testing.T) {
 		if !strings.Contains(l.text(), want) {
 			t.Errorf("%s is not among\n%s", want, l.text())
 		}
+	}
+}
+
+// TestForbiddenResourceIsNamed: a watcher with the role of an older one says what it
+// may not list.
+func TestForbiddenResourceIsNamed(t *testing.T) {
+	set := fake.NewClientset()
+	set.PrependReactor("list", "replicasets", func(clienttesting.Action) (bool, runtime.Object, error) {
+		return true, nil, apierrors.NewForbidden(appsv1.Resource("replicasets"), "", errors.New("not by this role"))
+	})
+	w, err := NewWatch(&Client{main: set}, func(driver.Event) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { w.Run(ctx); close(done) }()
+	defer func() { stop(); <-done }()
+	eventually(t, "all others", func() bool { return slices.Equal(w.Missing(), []string{"replicasets"}) })
+	if w.Synced() {
+		t.Error("synced without ReplicaSets")
 	}
 }
 
