@@ -37,6 +37,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	berthv1 "github.com/berth-scheduler/berth/proto/berth/v1"
@@ -202,11 +203,11 @@ func (d *Driver) Step(now time.Time, ev Event) {
 		d.ledger.RemoveNamespace(ev.Namespace.Name)
 	case WorkloadChanged:
 		if d.ledger.SetWorkload(ev.Object) {
-			d.respread(ev.Object.GetNamespace())
+			d.respread(ev.Object)
 		}
 	case WorkloadGone:
 		if d.ledger.RemoveWorkload(ev.Object) {
-			d.respread(ev.Object.GetNamespace())
+			d.respread(ev.Object)
 		}
 	case BudgetChanged:
 		d.ledger.SetBudget(ev.Budget)
@@ -361,13 +362,17 @@ func asksOtherwise(before, now *berthv1.Pod) bool {
 	return !proto.Equal(before, now)
 }
 
-// respread encodes anew the spread selectors of the namespace's pods after what they
-// may belong to has changed. Only a pod whose selector is another now is concerned:
-// if it waits it is worth another try, and a decision about it that is in flight was
-// about another pod.
-func (d *Driver) respread(namespace string) {
+// respread encodes anew the spread selectors of pods after something that they may
+// belong to has changed: a Service any in its namespace, a controller its own. Only a
+// pod whose selector is another now is concerned: if it waits it is worth another try,
+// and a decision about it that is in flight was about another pod.
+func (d *Driver) respread(workload metav1.Object) {
+	_, service := workload.(*corev1.Service)
 	for uid, p := range d.pods {
-		if p.object.Namespace != namespace {
+		if p.object.Namespace != workload.GetNamespace() {
+			continue
+		}
+		if owner := metav1.GetControllerOfNoCopy(p.object); !service && (owner == nil || owner.Name != workload.GetName()) {
 			continue
 		}
 		selector := d.ledger.SpreadSelector(p.object)

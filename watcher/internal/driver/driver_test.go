@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/cockroachdb/datadriven"
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -32,10 +33,11 @@ import (
 //	node-gone NAME
 //	signals NODE [NAME=MILLI]…
 //	pod NAME [cpu=N] [priority=N] [on=NODE] [uid=U] [label=V] [gated] [deleting] [repels]
-//	         [nominated=NODE] [scheduler=NAME] [spreads]
+//	         [nominated=NODE] [scheduler=NAME] [spreads] [owner=REPLICASET]
 //	pod-gone NAME [uid=U]
 //	namespace NAME [label=V], namespace-gone NAME
 //	service NAME label=V, service-gone NAME
+//	replicaset NAME label=V, replicaset-gone NAME
 //	budget NAME [allowed=N], budget-gone NAME
 //	decided #BATCH POD->NODE[/UID] | POD:OUTCOME[:TEXT[|WAKE[;WAKE]…]] …
 //	         WAKE is OBJECT[+CHANGE]…[@NODE[,NODE]…][/cpu:MILLI]
@@ -133,6 +135,10 @@ func (s *story) parse(line string) (Event, error) {
 		if v, ok := args["label"]; ok {
 			p.Labels = map[string]string{"label": v}
 		}
+		if owner, ok := args["owner"]; ok {
+			controller := true
+			p.OwnerReferences = []metav1.OwnerReference{{APIVersion: "apps/v1", Kind: "ReplicaSet", Name: owner, Controller: &controller}}
+		}
 		p.Status.NominatedNodeName = args["nominated"]
 		p.Spec.SchedulerName = or(args["scheduler"], p.Spec.SchedulerName)
 		if has("spreads") {
@@ -163,6 +169,13 @@ func (s *story) parse(line string) (Event, error) {
 		o := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: rest[0]}}
 		o.Spec.Selector = map[string]string{"label": args["label"]}
 		if words[0] == "service" {
+			return WorkloadChanged{o}, nil
+		}
+		return WorkloadGone{o}, nil
+	case "replicaset", "replicaset-gone":
+		o := &appsv1.ReplicaSet{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: rest[0]}}
+		o.Spec.Selector = &metav1.LabelSelector{MatchLabels: map[string]string{"label": args["label"]}}
+		if words[0] == "replicaset" {
 			return WorkloadChanged{o}, nil
 		}
 		return WorkloadGone{o}, nil
