@@ -7,7 +7,6 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	berthv1 "github.com/berth-scheduler/berth/proto/berth/v1"
@@ -17,7 +16,7 @@ import (
 // ReplicationControllers, ReplicaSets and StatefulSets. The zero value has none.
 // One caller at a time.
 type Workloads struct {
-	services map[string]map[string]labels.Set // by namespace, then name
+	services map[string]map[string]map[string]string // by namespace, then name
 	owners   map[owner]*metav1.LabelSelector
 }
 
@@ -74,10 +73,10 @@ func (w *Workloads) setService(s *corev1.Service) bool {
 		return false
 	}
 	if w.services == nil {
-		w.services = map[string]map[string]labels.Set{}
+		w.services = map[string]map[string]map[string]string{}
 	}
 	if w.services[s.Namespace] == nil {
-		w.services[s.Namespace] = map[string]labels.Set{}
+		w.services[s.Namespace] = map[string]map[string]string{}
 	}
 	w.services[s.Namespace][s.Name] = s.Spec.Selector
 	return true
@@ -131,7 +130,7 @@ func (w *Workloads) SpreadSelector(p *corev1.Pod) *berthv1.LabelSelector {
 	out := &berthv1.LabelSelector{}
 	for _, selector := range w.services[p.Namespace] {
 		// Those that select the pod agree on every label.
-		if selector.AsSelectorPreValidated().Matches(labels.Set(p.Labels)) {
+		if hasAll(p.Labels, selector) {
 			require(out, selector)
 		}
 	}
@@ -146,6 +145,17 @@ func (w *Workloads) SpreadSelector(p *corev1.Pod) *berthv1.LabelSelector {
 		return nil
 	}
 	return out
+}
+
+// hasAll is labels.Set's own selector without the selector, which costs more to make
+// than to use: every pod is asked of every Service of its namespace.
+func hasAll(has, want map[string]string) bool {
+	for key, value := range want {
+		if got, ok := has[key]; !ok || got != value {
+			return false
+		}
+	}
+	return true
 }
 
 // ownerOf is the controller's kind and selector, nil if it is not known.
