@@ -72,7 +72,7 @@ func decide(ctx context.Context, args []string, stdin io.Reader, stdout, _ io.Wr
 	})
 	s, err := service.New(service.Config{Policy: p, Profiles: profiles, Version: buildVersion()})
 	if err != nil {
-		return err
+		return usageError{err}
 	}
 	response, err := s.Decide(ctx, request)
 	if err != nil {

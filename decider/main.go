@@ -3,10 +3,11 @@
 //
 // Reading order: this file (flags, validation, serving, draining), then
 // service.Decide (decode, solve, encode), internal/solve (one decision after
-// another), internal/filter and internal/score (the rules), internal/model
-// (what they look at) and policy (what can be swapped). decide.go answers a
-// saved request with the same service; docs/contract.md is for those who write
-// a decider of their own.
+// another), internal/filter and internal/score (the rules), internal/preempt
+// (whom to evict), internal/model (what they look at), policy (what can be
+// swapped) and internal/profile (rules and scores as a file configures them).
+// decide.go answers a saved request with the same service; docs/contract.md is
+// for those who write a decider of their own.
 package main
 
 import (

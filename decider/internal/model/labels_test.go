@@ -44,6 +44,11 @@ func TestImpossibleSelectors(t *testing.T) {
 	if err != nil || s.Nodes[0].Problem != "" {
 		t.Fatalf("placed pod: %v, problem %q", err, s.Nodes[0].Problem)
 	}
+	nothing := prefer("a b", berthv1.NodeSelectorOperator_NODE_SELECTOR_OPERATOR_EXISTS)
+	nothing.Uid, nothing.NodeAffinity.Preferred[0].Weight = "p", 0
+	if _, err := s.NewPod(nothing); err != nil {
+		t.Errorf("a preference of weight 0: %v, want none", err)
+	}
 	for field, p := range map[string]*berthv1.Pod{
 		"pod_affinity.required[0].label_selector.match_expressions[0].values[1]":            {PodAffinity: &berthv1.PodAffinity{Required: []*berthv1.PodAffinityTerm{term}}},
 		"pod_anti_affinity.preferred[0].term.label_selector.match_expressions[0].values[1]": {PodAntiAffinity: &berthv1.PodAffinity{Preferred: []*berthv1.PreferredPodTerm{{Weight: 1, Term: term}}}},

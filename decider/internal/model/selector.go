@@ -134,7 +134,7 @@ func NewWeightedTerms(field string, records []*berthv1.PreferredNodeTerm) ([]Wei
 			return nil, fieldError(at+".weight", "%d is not 0 to 100", record.GetWeight())
 		}
 		term, impossible, err := newTerm(record.GetTerm())
-		if err == nil {
+		if err == nil && record.GetWeight() != 0 {
 			err = impossible // kube-scheduler fails such a pod, too
 		}
 		if err != nil {
