@@ -126,6 +126,9 @@ func (j *Judges) Run(ctx context.Context, c *Case) ([]*berthv1.Decision, *Differ
 	return j.judge(ctx, c, berth.GetDecisions(), upstream.GetDecisions())
 }
 
+// schedulerError is the kind of difference in which kube-scheduler's plugins fail.
+const schedulerError = "scheduler error"
+
 // judge lets kube-scheduler's plugins decide pod by pod, each after the pods before
 // it got the nodes that berth says, and returns the first difference.
 func (j *Judges) judge(ctx context.Context, c *Case, berth, upstream []*berthv1.Decision) ([]*berthv1.Decision, *Difference, error) {
@@ -148,7 +151,7 @@ func (j *Judges) judge(ctx context.Context, c *Case, berth, upstream []*berthv1.
 		if judged {
 			verdict, err := j.oracles[p.Spec.SchedulerName].Evaluate(ctx, p, state, c.Preempt)
 			if err != nil {
-				return want, nil, err
+				return want, &Difference{Pod: i, Kind: schedulerError, Want: err.Error(), Got: berth[i].GetOutcome().String() + refusal(berth[i])}, nil
 			}
 			want = append(want, settled(c, verdict.Decision))
 			pairs = []pair{{"berth", verdict, berth[i]}, {"upstream", verdict, upstream[i]}, pairs[0]}

@@ -128,15 +128,11 @@ func victims(vs []*berthv1.Victim) string {
 	return strings.Join(out, "+")
 }
 
-// settled is d with what kube-scheduler leaves to chance in one order. NodeResourcesFit
-// goes through extended resources in that of a Go map, and preemption through equally
-// important victims in that of an unstable sort; the contract takes them by uid.
+// settled is d with what kube-scheduler leaves to chance in one order: preemption goes
+// through equally important victims in that of an unstable sort, and the contract
+// takes them by uid.
 func settled(c *Case, d *berthv1.Decision) *berthv1.Decision {
-	for _, n := range d.GetExplanation().GetNodes() {
-		settle(n.GetReasons())
-	}
 	for _, p := range d.GetExplanation().GetPreemptions() {
-		settle(p.GetReasons())
 		c.settleVictims(p.GetVictims())
 	}
 	c.settleVictims(d.GetPreemption().GetVictims())
@@ -146,6 +142,9 @@ func settled(c *Case, d *berthv1.Decision) *berthv1.Decision {
 // settleVictims sorts by importance, and equally important ones by uid.
 func (c *Case) settleVictims(vs []*berthv1.Victim) {
 	pods := c.byUID()
+	if slices.ContainsFunc(vs, func(v *berthv1.Victim) bool { return pods[v.GetUid()] == nil }) {
+		return // wrong in any order
+	}
 	slices.SortStableFunc(vs, func(a, b *berthv1.Victim) int {
 		p, q := pods[a.GetUid()], pods[b.GetUid()]
 		return cmp.Or(cmp.Compare(priority(q), priority(p)), cmp.Compare(started(p), started(q)), cmp.Compare(a.GetUid(), b.GetUid()))
@@ -158,16 +157,6 @@ func started(p *corev1.Pod) int64 {
 		return math.MaxInt64
 	}
 	return p.Status.StartTime.UnixNano()
-}
-
-func settle(reasons []string) {
-	extended := slices.IndexFunc(reasons, func(text string) bool {
-		name, ok := strings.CutPrefix(text, "Insufficient ")
-		return ok && name != "cpu" && name != "memory" && name != "ephemeral-storage"
-	})
-	if extended >= 0 {
-		slices.Sort(reasons[extended:])
-	}
 }
 
 // scored is a node's scores but for those of DynamicResources, which has no rule of

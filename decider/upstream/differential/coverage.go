@@ -46,6 +46,7 @@ var rows = map[string][]string{
 		"node(s) didn't match pod anti-affinity rules",
 		"node(s) didn't satisfy existing pods anti-affinity rules",
 		"node(s) didn't match Pod's required features",
+		"no nodes available to schedule pods",
 		"preemption: No preemption victims found for incoming pod",
 		"preemption: Preemption is not helpful for scheduling",
 		"preemption: not eligible due to preemptionPolicy=Never.",
@@ -169,6 +170,9 @@ func (v Coverage) Observe(c *Case, want []*berthv1.Decision) {
 
 func (s seen) explanation(p *corev1.Pod, d *berthv1.Decision) {
 	columns := map[string][]*berthv1.Score{}
+	if len(d.GetExplanation().GetNodes()) == 0 {
+		s.row("text", d.GetRejection().GetMessage())
+	}
 	for _, n := range d.GetExplanation().GetNodes() {
 		if n.GetRule() != "" {
 			s.row("filter", n.GetRule())

@@ -1,9 +1,13 @@
 package main
 
 import (
+	"strconv"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/component-helpers/scheduling/corev1/nodeaffinity"
+
+	berthv1 "github.com/berth-scheduler/berth/proto/berth/v1"
 )
 
 // Exception is a known difference between kube-scheduler and Berth.
@@ -36,6 +40,26 @@ var exceptions = []Exception{
 				strings.HasPrefix(d.Kind, "berth") && strings.Contains(d.Kind, ": rejection.") && strings.HasSuffix(d.Want, "not found")
 		},
 	},
+	{
+		Name: "unreadable-preference",
+		Reason: "validation lets preferred node affinity pass that no label can meet. kube-scheduler tries such a pod for ever, with an error of its " +
+			"own, unless a single node is left. Berth refuses it and names the field.",
+		Applies: func(c *Case, d *Difference) bool {
+			return (d.Kind == schedulerError || d.Kind == "berth: outcome") &&
+				strings.HasPrefix(d.Got, berthv1.Outcome_OUTCOME_INVALID.String()+" (pods["+strconv.Itoa(d.Pod)+"].node_affinity.preferred[") &&
+				unreadablePreference(c.Pending[d.Pod])
+		},
+	},
+}
+
+// unreadablePreference says whether kube-scheduler cannot read p's preferred node
+// affinity.
+func unreadablePreference(p *corev1.Pod) bool {
+	if p.Spec.Affinity == nil || p.Spec.Affinity.NodeAffinity == nil {
+		return false
+	}
+	_, err := nodeaffinity.NewPreferredSchedulingTerms(p.Spec.Affinity.NodeAffinity.PreferredDuringSchedulingIgnoredDuringExecution)
+	return err != nil
 }
 
 // holdsPortTwice says whether two pods on one node hold the same port.

@@ -75,6 +75,9 @@ type themes struct {
 // server takes it.
 func Generate(seed, number uint64) *Case {
 	g := &generator{Rand: rand.New(rand.NewPCG(seed, number))}
+	if number%everyMeeting == 0 {
+		return g.meet(pick(g, meetings...))
+	}
 	g.themes = themes{
 		taints:        g.percent(35),
 		cordons:       g.percent(15),

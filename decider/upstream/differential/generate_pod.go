@@ -233,6 +233,11 @@ func (g *generator) nodeAffinity(p *corev1.Pod) {
 		for range 1 + g.upTo(2) {
 			required.NodeSelectorTerms = append(required.NodeSelectorTerms, g.nodeTerm())
 		}
+		if g.percent(8) { // validation takes it for a number, and no label is more or less
+			required.NodeSelectorTerms[0] = corev1.NodeSelectorTerm{MatchExpressions: []corev1.NodeSelectorRequirement{
+				{Key: "size", Operator: pick(g, corev1.NodeSelectorOpGt, corev1.NodeSelectorOpLt), Values: []string{"many"}},
+			}}
+		}
 		if g.percent(4) {
 			in := corev1.NodeSelectorRequirement{Key: metav1.ObjectNameField, Operator: corev1.NodeSelectorOpIn}
 			one, other := in, in

@@ -4,7 +4,7 @@
 // on what the watcher says of them, and the decider of decider/upstream on the same
 // messages. Every difference that is not a known one is shrunk and printed.
 //
-// In reading order: case.go is what is asked, generate.go makes it up, answers.go
+// In reading order: case.go is what is asked, generate.go and meetings.go make it up, answers.go
 // asks, compare.go compares, shrink.go makes a failure readable, coverage.go counts
 // what was exercised, exceptions.go lists what is known to differ.
 package main

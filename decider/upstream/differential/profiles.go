@@ -126,8 +126,11 @@ func (g *generator) favour() {
 	switch g.mostly {
 	case "most-allocated", "own-terms-only":
 		likely(&t.podAffinity)
-	case "requested-to-capacity", "least-allocated", "ignored-resources":
+	case "requested-to-capacity", "ignored-resources":
 		likely(&t.extended)
+	case "least-allocated":
+		likely(&t.extended)
+		t.tight, t.preempt = t.tight && g.percent(40), t.preempt && g.percent(40)
 	case "list-spreading":
 		likely(&t.defaultSpread)
 		t.spread = t.spread && g.percent(30)
