@@ -242,19 +242,17 @@ func TestUnderstands(t *testing.T) {
 	nodes(t, 1, nil)
 	_, address := decider(t)
 	watcher(t, "--decider", address)
-	p := pod(t, "spread", "1")
-	p.Labels = map[string]string{"app": "web"}
-	p.Spec.TopologySpreadConstraints = []corev1.TopologySpreadConstraint{{
-		MaxSkew: 1, TopologyKey: "kubernetes.io/hostname", WhenUnsatisfiable: corev1.DoNotSchedule,
-		LabelSelector: &metav1.LabelSelector{MatchLabels: p.Labels},
-	}}
+	p := pod(t, "claims", "1")
+	p.Spec.Volumes = []corev1.Volume{{Name: "data", VolumeSource: corev1.VolumeSource{
+		PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: "data"},
+	}}}
 	createPod(t, p)
 	eventually(t, "the condition names the constraint", func() error {
-		p, err := client.CoreV1().Pods(slug(t)).Get(context.Background(), "spread", metav1.GetOptions{})
+		p, err := client.CoreV1().Pods(slug(t)).Get(context.Background(), "claims", metav1.GetOptions{})
 		if err != nil {
 			return err
 		}
-		if c := condition(p); c.Reason != "SchedulerError" || !strings.Contains(c.Message, "PodTopologySpread") {
+		if c := condition(p); c.Reason != "SchedulerError" || !strings.Contains(c.Message, "VolumeBinding") {
 			return fmt.Errorf("condition %+v", c)
 		}
 		return nil
