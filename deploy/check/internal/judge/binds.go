@@ -55,6 +55,8 @@ func (r *replay) judgeBinds(binds []audit.Bind) {
 			continue
 		case p == nil && b.Identity() == "", p != nil && !p.judged:
 			continue
+		case b.Received.Before(r.began) && (p == nil || !p.bound):
+			continue // from before the recording, which does not know who led then
 		}
 		ours = append(ours, b)
 		if p == nil {

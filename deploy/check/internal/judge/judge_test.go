@@ -367,7 +367,7 @@ func TestIncomplete(t *testing.T) {
 		})
 	}
 	t.Run("the log's part before the recording", func(t *testing.T) {
-		r := clean().answer(newPod("q"), "a", "a", 201)
+		r := begin().add(a, p).lead("a").bind(p, "a").answer(newPod("q"), "a", "b", 201)
 		r.Binds[1].Received = at(9)
 		if report := Judge(r.Input); report.ExitCode() != 0 {
 			t.Errorf("incomplete %q, violations %+v", report.Incomplete, report.Violations)
