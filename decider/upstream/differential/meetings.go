@@ -22,6 +22,7 @@ var meetings = []meeting{
 	{arrange: (*generator).domainsLeftOut},
 	{preempt: true, arrange: (*generator).spreadVictims},
 	{arrange: (*generator).nominatedRepel},
+	{arrange: (*generator).nominatedCount},
 	{preempt: true, arrange: (*generator).waitForVictims},
 	{arrange: (*generator).preferPods},
 	{arrange: (*generator).noNodes},
@@ -82,10 +83,20 @@ func (g *generator) domainsLeftOut(c *Case) {
 	g.alike(c)
 	g.zoned(c)
 	taints := g.percent(50)
+	left := map[string]bool{}
 	for _, n := range c.Nodes {
 		n.Labels["disk"] = pick(g, disks...)
-		if taints && g.percent(50) {
+		left[n.Name] = n.Labels["disk"] != "ssd"
+		if taints {
+			left[n.Name] = g.percent(50)
+		}
+		if taints && left[n.Name] {
 			n.Spec.Taints = []corev1.Taint{{Key: "dedicated", Value: "a", Effect: pick(g, effects...)}}
+		}
+	}
+	for _, p := range c.Placed {
+		if left[p.Spec.NodeName] && g.percent(60) {
+			p.Labels = nil // so that these are the domains with the fewest pods
 		}
 	}
 	for _, p := range c.Pending {
@@ -169,6 +180,30 @@ func (g *generator) nominatedRepel(c *Case) {
 	repels(c.Placed[0])
 	if g.percent(70) { // others
 		c.Placed[0].Spec.Affinity.PodAntiAffinity.RequiredDuringSchedulingIgnoredDuringExecution[0].LabelSelector.MatchLabels["app"] = "c"
+	}
+}
+
+// nominatedCount is hard constraints for which a nominated pod fills the least occupied
+// domain, while its node is looked at and no longer.
+func (g *generator) nominatedCount(c *Case) {
+	g.alike(c)
+	g.zoned(c)
+	c.Placed = c.Placed[:min(len(c.Placed), 1+g.upTo(len(c.Nodes)))]
+	first := c.Nodes[0].Name
+	for _, p := range c.Placed {
+		if p.Spec.NodeName == first {
+			p.Spec.NodeName = c.Nodes[len(c.Nodes)-1].Name
+		}
+	}
+	p := g.pod("m", true)
+	priority := pick(g, int32(-10), 100, 100)
+	p.Namespace, p.Labels, p.Spec.Priority = "default", map[string]string{"app": "a"}, &priority
+	p.Status.Phase, p.Status.NominatedNodeName = corev1.PodPending, first
+	c.Nominated = append(c.Nominated, p)
+	for _, p := range c.Pending {
+		p.Spec.TopologySpreadConstraints = []corev1.TopologySpreadConstraint{{
+			MaxSkew: 1, TopologyKey: pick(g, topologyKeys[:2]...), WhenUnsatisfiable: corev1.DoNotSchedule, LabelSelector: alikeOnes(),
+		}}
 	}
 }
 
