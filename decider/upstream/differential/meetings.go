@@ -20,6 +20,7 @@ type meeting struct {
 // meetings are drawn alike.
 var meetings = []meeting{
 	{arrange: (*generator).domainsLeftOut},
+	{arrange: (*generator).domainsLeftOut}, // by taints, or by node affinity
 	{preempt: true, arrange: (*generator).spreadVictims},
 	{arrange: (*generator).nominatedRepel},
 	{arrange: (*generator).nominatedCount},
@@ -29,10 +30,18 @@ var meetings = []meeting{
 	{profile: "list-spreading", arrange: (*generator).softOfService},
 	{profile: "default-scheduler", arrange: (*generator).contradictingOwners},
 	{arrange: (*generator).unreadablePreference},
+	{arrange: (*generator).wholeRequests},
+	{arrange: (*generator).twoFeatures},
+	{arrange: (*generator).fewDomains},
+	{arrange: (*generator).twoTerms},
+	{arrange: (*generator).nominatedNear},
+	{profile: "own-terms-only", arrange: (*generator).preferredByOthers},
+	{preempt: true, arrange: (*generator).victimsOutside},
+	{preempt: true, arrange: (*generator).manyBudgets},
 }
 
 // everyMeeting is how many cases there are to one meeting.
-const everyMeeting = 5
+const everyMeeting = 4
 
 // meet draws a case about m.
 func (g *generator) meet(m meeting) *Case {
@@ -94,9 +103,19 @@ func (g *generator) domainsLeftOut(c *Case) {
 			n.Spec.Taints = []corev1.Taint{{Key: "dedicated", Value: "a", Effect: pick(g, effects...)}}
 		}
 	}
-	for _, p := range c.Placed {
+	var kept []string
+	for _, n := range c.Nodes {
+		if !left[n.Name] {
+			kept = append(kept, n.Name)
+		}
+	}
+	// So that the domains that are left out are often those with the fewest pods.
+	for i, p := range c.Placed {
+		if len(kept) > 0 && g.percent(70) {
+			p.Spec.NodeName = kept[i%len(kept)]
+		}
 		if left[p.Spec.NodeName] && g.percent(60) {
-			p.Labels = nil // so that these are the domains with the fewest pods
+			p.Labels = nil
 		}
 	}
 	for _, p := range c.Pending {
@@ -129,6 +148,11 @@ func (g *generator) spreadVictims(c *Case) {
 	g.zoned(c)
 	// The domain with the fewest pods would always do: often, nobody may go there.
 	tainted := map[string]bool{}
+	for _, n := range c.Nodes {
+		if g.percent(20) {
+			delete(n.Labels, pick(g, topologyKeys[1:]...)) // found out only after the others
+		}
+	}
 	for _, n := range c.Nodes[1:] {
 		if g.percent(60) {
 			tainted[n.Name] = true
@@ -325,5 +349,171 @@ func (g *generator) unreadablePreference(c *Case) {
 				corev1.NodeSelectorRequirement{Key: "disk", Operator: corev1.NodeSelectorOpIn, Values: []string{fmt.Sprintf("%s {b}", pick(g, disks...))}},
 			)}}},
 		}}
+	}
+}
+
+// wholeRequests is pods one after the other whose requests are set as a whole, onto
+// few nodes.
+func (g *generator) wholeRequests(c *Case) {
+	c.Nodes, c.Placed = c.Nodes[:1], nil
+	for len(c.Pending) < 3 {
+		p := g.pod("q", false)
+		p.Spec.SchedulerName, p.Spec.NodeName = g.mostly, ""
+		c.Pending = append(c.Pending, p)
+	}
+	for _, p := range c.Pending {
+		p.Spec.Overhead, p.Spec.InitContainers, p.Spec.Containers = nil, nil, p.Spec.Containers[:1]
+		p.Spec.Containers[0].Resources = corev1.ResourceRequirements{}
+		p.Spec.Resources = &corev1.ResourceRequirements{Requests: corev1.ResourceList{
+			corev1.ResourceMemory: resource.MustParse(pick(g, "0", "500Mi", "1500Mi", "3Gi")),
+		}}
+	}
+}
+
+// twoFeatures is pods that need two features, and nodes that mostly declare one.
+func (g *generator) twoFeatures(c *Case) {
+	for _, n := range c.Nodes {
+		n.Status.DeclaredFeatures = some(g, 60, "RestartAllContainersOnContainerExits", "UserNamespacesHostNetworkSupport")
+	}
+	for _, p := range c.Pending {
+		never, hostUsers := corev1.ContainerRestartPolicyNever, false
+		p.Spec.HostNetwork, p.Spec.HostUsers = true, &hostUsers
+		p.Spec.Containers[0].RestartPolicy = &never
+		p.Spec.Containers[0].RestartPolicyRules = []corev1.ContainerRestartRule{{
+			Action:    corev1.ContainerRestartRuleActionRestartAllContainers,
+			ExitCodes: &corev1.ContainerRestartRuleOnExitCodes{Operator: corev1.ContainerRestartRuleOnExitCodesOpIn, Values: []int32{1}},
+		}}
+	}
+}
+
+// fewDomains is hard constraints that want about as many domains as there are, each
+// with about as many pods as one more may join.
+func (g *generator) fewDomains(c *Case) {
+	g.alike(c)
+	g.zoned(c)
+	c.Placed = c.Placed[:min(len(c.Placed), len(c.Nodes))]
+	for i, p := range c.Placed {
+		p.Spec.NodeName = c.Nodes[i].Name
+	}
+	for _, p := range c.Pending {
+		domains := int32(1 + g.IntN(4))
+		p.Spec.TopologySpreadConstraints = []corev1.TopologySpreadConstraint{{
+			MaxSkew: pick(g, int32(1), 1, 2), TopologyKey: pick(g, topologyKeys[:2]...), MinDomains: &domains,
+			WhenUnsatisfiable: corev1.DoNotSchedule, LabelSelector: alikeOnes(),
+		}}
+	}
+}
+
+// twoTerms is pods that must be near others in two ways; some nodes are in one only.
+func (g *generator) twoTerms(c *Case) {
+	g.alike(c)
+	g.zoned(c)
+	for _, p := range c.Pending {
+		p.Labels = map[string]string{"app": "b"} // not the first of its kind
+		terms := []corev1.PodAffinityTerm{
+			{TopologyKey: corev1.LabelHostname, LabelSelector: alikeOnes()},
+			{TopologyKey: corev1.LabelTopologyZone, LabelSelector: alikeOnes()},
+		}
+		if g.percent(50) {
+			terms[0], terms[1] = terms[1], terms[0]
+		}
+		g.affinity(p).PodAffinity = &corev1.PodAffinity{RequiredDuringSchedulingIgnoredDuringExecution: terms}
+	}
+}
+
+// nominatedNear is pods that must be near one of another kind: where that is only a
+// nominated one, it may never come.
+func (g *generator) nominatedNear(c *Case) {
+	g.zoned(c)
+	for _, p := range c.Placed {
+		p.Labels = nil
+	}
+	p := g.pod("m", true)
+	priority := int32(1000)
+	p.Namespace, p.Labels, p.Spec.Priority = "default", map[string]string{"app": "a"}, &priority
+	p.Status.Phase, p.Status.NominatedNodeName = corev1.PodPending, g.nodeName(c)
+	c.Nominated = append(c.Nominated, p)
+	if len(c.Placed) > 0 && g.percent(30) {
+		c.Placed[0].Namespace, c.Placed[0].Labels = "default", map[string]string{"app": "a"}
+	}
+	for _, p := range c.Pending {
+		p.Namespace, p.Labels = "default", map[string]string{"app": "b"}
+		g.affinity(p).PodAffinity = &corev1.PodAffinity{RequiredDuringSchedulingIgnoredDuringExecution: []corev1.PodAffinityTerm{
+			{TopologyKey: pick(g, topologyKeys...), LabelSelector: alikeOnes()},
+		}}
+	}
+}
+
+// preferredByOthers is pods without terms that placed ones would rather be near, or not.
+func (g *generator) preferredByOthers(c *Case) {
+	g.alike(c)
+	g.zoned(c)
+	for _, p := range c.Placed {
+		terms := []corev1.WeightedPodAffinityTerm{{Weight: pick(g, int32(1), 3, 7), PodAffinityTerm: corev1.PodAffinityTerm{
+			TopologyKey: pick(g, topologyKeys...), LabelSelector: alikeOnes(),
+		}}}
+		p.Spec.Affinity = &corev1.Affinity{PodAffinity: &corev1.PodAffinity{PreferredDuringSchedulingIgnoredDuringExecution: terms}}
+		if g.percent(30) {
+			p.Spec.Affinity = &corev1.Affinity{PodAntiAffinity: &corev1.PodAntiAffinity{PreferredDuringSchedulingIgnoredDuringExecution: terms}}
+		}
+	}
+}
+
+// victimsOutside are on a node that lacks a further constraint's label, so that the
+// zone is no less full without them.
+func (g *generator) victimsOutside(c *Case) {
+	for len(c.Nodes) < 4 {
+		c.Nodes = append(c.Nodes, g.node(fmt.Sprintf("n%d", len(c.Nodes)+1)))
+	}
+	for len(c.Placed) < 6 {
+		p := g.pod("p", true)
+		g.running(p)
+		c.Placed = append(c.Placed, p)
+	}
+	c.Nodes, c.Placed = c.Nodes[:4], c.Placed[:6]
+	g.alike(c)
+	g.zoned(c)
+	for i, n := range c.Nodes {
+		n.Labels["rack"] = pick(g, "a", "b")
+		if i > 0 {
+			n.Spec.Taints = []corev1.Taint{{Key: "dedicated", Value: "a", Effect: corev1.TaintEffectNoSchedule}}
+		}
+	}
+	delete(c.Nodes[0].Labels, "rack")
+	for i, p := range c.Placed {
+		priority := int32(0)
+		p.Spec.Priority, p.Spec.NodeName = &priority, c.Nodes[i%2*2].Name // the first zone's
+	}
+	for _, p := range c.Pending {
+		priority := int32(100)
+		p.Spec.Priority, p.Spec.PreemptionPolicy, p.Spec.Tolerations = &priority, nil, nil
+		for _, key := range []string{corev1.LabelTopologyZone, "rack"} {
+			p.Spec.TopologySpreadConstraints = append(p.Spec.TopologySpreadConstraints, corev1.TopologySpreadConstraint{
+				MaxSkew: int32(1 + g.upTo(1)), TopologyKey: key, WhenUnsatisfiable: corev1.DoNotSchedule, LabelSelector: alikeOnes(),
+			})
+		}
+	}
+}
+
+// manyBudgets protect the same pods, one of which has to go from every node.
+func (g *generator) manyBudgets(c *Case) {
+	g.alike(c)
+	for _, n := range c.Nodes {
+		n.Status.Allocatable[corev1.ResourcePods] = resource.MustParse(pick(g, "1", "2"))
+	}
+	for _, p := range c.Placed {
+		priority := pick(g, int32(0), 10)
+		p.Spec.Priority = &priority
+	}
+	c.Budgets = nil
+	for i := range 3 {
+		b := g.budget(c, i)
+		b.Namespace, b.Spec.Selector, b.Status.DisruptedPods = "default", alikeOnes(), nil
+		b.Status.DisruptionsAllowed = pick(g, int32(0), 1, 5)
+		c.Budgets = append(c.Budgets, b)
+	}
+	for i, p := range c.Pending {
+		priority := int32(100 + i)
+		p.Spec.Priority, p.Spec.PreemptionPolicy = &priority, nil
 	}
 }
