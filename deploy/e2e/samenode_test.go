@@ -415,7 +415,7 @@ var workloads = []workload{
 // TestNoRuleBroken gives Berth the pods of a workload all at once, of those in which
 // the place of one depends on another's and of the one with everything; bin/check, which
 // knows Kubernetes' constraints and neither process, finds none that is broken, those
-// between pods included. Nor does kube-scheduler find room for a pod that was left.
+// between pods included. Nor does it find room for a pod that was left.
 func TestNoRuleBroken(t *testing.T) {
 	const count = 60
 	_, address := decider(t)
