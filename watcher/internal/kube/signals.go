@@ -51,11 +51,11 @@ type Signals struct {
 
 	mu      sync.Mutex // held during deliver, so that changes arrive in order
 	store   *signal.Store
-	nodes   map[string]*signalled // those that exist
-	usage   map[string]usage      // what the metrics API said last
-	counted int                   // of the values withdrawn for their age
-	next    time.Time             // when the next one will be
-	moved   chan struct{}         // says that next is another
+	nodes   map[string]*signalled   // those that exist
+	usage   map[string]signal.Usage // what the metrics API said last
+	counted int                     // of the values withdrawn for their age
+	next    time.Time               // when the next one will be
+	moved   chan struct{}           // says that next is another
 }
 
 // signalled is a node with what its signals are made from.
@@ -201,12 +201,12 @@ func (s *Signals) utilized(now time.Time, name string, n *signalled) {
 	for _, one := range []struct {
 		signal    string
 		used, all float64
-	}{{CPUUtilization, float64(used.cpu), n.cpu}, {MemoryUtilization, float64(used.memory), n.memory}} {
+	}{{CPUUtilization, float64(used.CPU), n.cpu}, {MemoryUtilization, float64(used.Memory), n.memory}} {
 		if _, overruled := n.annotations[s.config.AnnotationPrefix+one.signal]; overruled {
 			continue
 		}
 		if share, ok := signal.Share(one.used, one.all); ok {
-			s.store.Observe(now, name, one.signal, signal.Value{Milli: share, At: used.at})
+			s.store.Observe(now, name, one.signal, signal.Value{Milli: share, At: used.At})
 		} else {
 			s.store.Withdraw(name, one.signal) // the node has none to have a share of
 		}
@@ -271,7 +271,7 @@ func (s *Signals) poll(ctx context.Context) {
 	}
 }
 
-func (s *Signals) read(ctx context.Context) (map[string]usage, map[string]error, error) {
+func (s *Signals) read(ctx context.Context) (map[string]signal.Usage, map[string]error, error) {
 	ctx, cancel := context.WithTimeout(ctx, metricsTimeout)
 	defer cancel()
 	return s.client.nodeMetrics(ctx)
@@ -279,7 +279,7 @@ func (s *Signals) read(ctx context.Context) (map[string]usage, map[string]error,
 
 // used takes a list of the metrics API. Nodes that are not in it keep what was said
 // of them until that is too old, and nodes that do not exist yet get it when they do.
-func (s *Signals) used(now time.Time, all map[string]usage) {
+func (s *Signals) used(now time.Time, all map[string]signal.Usage) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.usage = all
