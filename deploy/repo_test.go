@@ -122,7 +122,7 @@ func TestDependencies(t *testing.T) {
 // pure packages compute their answer from their arguments alone: the same calls
 // give the same results, and a test needs no fake but values.
 var pure = []string{
-	"decider/internal/model", "decider/internal/filter", "decider/internal/score", "decider/internal/solve",
+	"decider/internal/model", "decider/internal/filter", "decider/internal/score", "decider/internal/preempt", "decider/internal/solve",
 	"watcher/internal/cluster", "watcher/internal/queue", "watcher/internal/driver", "watcher/internal/signal",
 }
 

@@ -3,10 +3,10 @@ package app_test
 import (
 	"bytes"
 	"context"
-	"flag"
 	"io"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -26,7 +26,7 @@ import (
 func command(t *testing.T, stdin string, args []string, options ...app.Option) (status int, stdout, stderr string) {
 	t.Helper()
 	var out, errs bytes.Buffer
-	status = app.Run(t.Context(), args, strings.NewReader(stdin), &out, &errs, options...)
+	status = app.Program(options...).Run(t.Context(), args, strings.NewReader(stdin), &out, &errs)
 	return status, out.String(), errs.String()
 }
 
@@ -78,7 +78,7 @@ func ExampleWithPlugin() {
 }
 
 func TestOutOfTreePlugin(t *testing.T) {
-	args := []string{"decide", "--explain", "--config", file(t, oddProfile)}
+	args := []string{"decide", "--explain", "-o", "json", "--config", file(t, oddProfile)}
 	status, stdout, stderr := command(t, request, args, app.WithPlugin("Odd", newOdd))
 	if status != 0 || !strings.Contains(stdout, "node(s) had an even name") || !strings.Contains(stdout, `"nodeName": "one"`) {
 		t.Errorf("status %d, %s%s", status, stdout, stderr)
@@ -127,7 +127,7 @@ func TestServe(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	address := "unix://" + filepath.Join(t.TempDir(), "s")
 	ended := make(chan int)
-	go func() { ended <- app.Run(ctx, []string{"--listen", address}, nil, io.Discard, io.Discard) }()
+	go func() { ended <- app.Program().Run(ctx, []string{"--listen", address}, nil, io.Discard, io.Discard) }()
 	defer func() {
 		stop()
 		if status := <-ended; status != 0 {
@@ -156,9 +156,16 @@ func TestDocumented(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	app.Flags(func(f *flag.Flag) {
-		if !strings.Contains(string(page), "`--"+f.Name+"`") && !strings.Contains(string(page), "`-"+f.Name+"`") {
-			t.Errorf("docs/upstream.md does not say what --%s does", f.Name)
+	for _, args := range [][]string{{"--help"}, {"decide", "--help"}} {
+		_, help, _ := command(t, "", args)
+		flags := regexp.MustCompile(`(?m)^  -([a-z-]+)`).FindAllStringSubmatch(help, -1)
+		if len(flags) < 5 {
+			t.Errorf("upstream %v: %d flags in %q", args, len(flags), help)
 		}
-	})
+		for _, f := range flags {
+			if !strings.Contains(string(page), "`--"+f[1]+"`") && !strings.Contains(string(page), "`-"+f[1]+"`") {
+				t.Errorf("docs/upstream.md does not say what --%s does", f[1])
+			}
+		}
+	}
 }

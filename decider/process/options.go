@@ -1,4 +1,4 @@
-package main
+package process
 
 import (
 	"errors"
@@ -14,16 +14,12 @@ import (
 	"google.golang.org/grpc/credentials"
 	"k8s.io/klog/v2"
 	"k8s.io/klog/v2/textlogger"
-
-	"github.com/berth-scheduler/berth/proto/config"
 )
 
 // serveOptions are the flags of a serving decider.
 type serveOptions struct {
 	listen          string
 	metricsListen   string
-	config          string
-	policy          string
 	maxMessageBytes int
 	maxPods         int
 	maxConcurrent   int
@@ -38,26 +34,30 @@ type serveOptions struct {
 	verbosity       int
 }
 
-const serveUsage = `decider answers over gRPC which node each pod should get.
+// serveUsage begins the help; the arguments are the purpose, the program's name and
+// room to align what stands beside it.
+const serveUsage = `%[1]s
 
 Usage:
-  decider [flags]                         serve until SIGTERM or SIGINT
-  decider decide [flags] < request.json   answer one saved request; see decider decide --help
+  %-[3]*[2]s serve until SIGTERM or SIGINT
+  %-[3]*[4]s answer one saved request; see %[5]s decide --help
 
 Flags:
 `
 
-const configUsage = "`file` with a KubeSchedulerConfiguration, whose profiles say which rules apply to which scheduler name; empty means kube-scheduler's default profile for every one"
+func (p Program) serveUsage() string {
+	serve, decide := p.Name+" [flags]", p.Name+" decide [flags] < request.json"
+	return fmt.Sprintf(serveUsage, p.Purpose, serve, len(decide)+2, decide, p.Name)
+}
 
 // parseServeOptions returns nil options if --help or --version was all that was
 // asked for.
-func parseServeOptions(args []string, stdout io.Writer) (*serveOptions, error) {
+func (p Program) parseServeOptions(args []string, stdout io.Writer) (*serveOptions, Configure, error) {
 	o := &serveOptions{}
-	flags := flag.NewFlagSet("decider", flag.ContinueOnError)
+	flags := flag.NewFlagSet(p.Name, flag.ContinueOnError)
+	configure := p.Flags(flags)
 	flags.StringVar(&o.listen, "listen", "127.0.0.1:50051", "`address` to serve gRPC on: host:port, port 0 for any, or unix:///path")
 	flags.StringVar(&o.metricsListen, "metrics-listen", "", "`address` to serve /metrics, /livez and /readyz on, port 0 for any; empty turns it off")
-	flags.StringVar(&o.config, "config", "", configUsage)
-	flags.StringVar(&o.policy, "policy", "default", "which of the nodes that can take a pod it gets: default, first or random")
 	flags.IntVar(&o.maxMessageBytes, "max-message-bytes", 64<<20, "largest message, in both directions")
 	flags.IntVar(&o.maxPods, "max-pods", 0, "most pods in one request; 0 leaves it to the message size")
 	flags.IntVar(&o.maxConcurrent, "max-concurrent", 0, "requests decided at once; 0 is one per processor")
@@ -70,13 +70,13 @@ func parseServeOptions(args []string, stdout io.Writer) (*serveOptions, error) {
 	flags.BoolVar(&o.insecure, "insecure", false, "serve plaintext on an address that others can reach")
 	flags.StringVar(&o.loggingFormat, "logging-format", "text", "text or json")
 	flags.IntVar(&o.verbosity, "v", 0, "log `level`; 4 logs every request")
-	if done, err := parse(flags, args, serveUsage, stdout); done || err != nil {
-		return nil, err
+	if done, err := parse(flags, args, p.serveUsage(), stdout); done || err != nil {
+		return nil, nil, err
 	}
 	if flags.NArg() > 0 {
-		return nil, usageError{fmt.Errorf("unknown argument %q; see decider --help", flags.Arg(0))}
+		return nil, nil, UsageError{fmt.Errorf("unknown argument %q; see %s --help", flags.Arg(0), p.Name)}
 	}
-	return o, o.validate()
+	return o, configure, o.validate()
 }
 
 // parse parses flags; done is set if --help or --version was asked for and
@@ -92,9 +92,9 @@ func parse(flags *flag.FlagSet, args []string, usage string, stdout io.Writer) (
 		flags.PrintDefaults()
 		return true, nil
 	case err != nil:
-		return false, usageError{fmt.Errorf("%w; see %s --help", err, flags.Name())}
+		return false, UsageError{fmt.Errorf("%w; see %s --help", err, flags.Name())}
 	case *showVersion:
-		fmt.Fprintln(stdout, buildVersion())
+		fmt.Fprintln(stdout, version())
 		return true, nil
 	}
 	return false, nil
@@ -137,22 +137,9 @@ func (o *serveOptions) validate() error {
 		complain("--logging-format %q is neither text nor json", o.loggingFormat)
 	}
 	if len(complaints) > 0 {
-		return usageError{errors.New(strings.Join(complaints, "; "))}
+		return UsageError{errors.New(strings.Join(complaints, "; "))}
 	}
 	return nil
-}
-
-// readProfiles reads the profiles of a configuration file; an empty name gives
-// none.
-func readProfiles(name string) ([]config.Profile, error) {
-	if name == "" {
-		return nil, nil
-	}
-	c, err := config.ReadFile(name)
-	if err != nil {
-		return nil, usageError{err}
-	}
-	return c.Profiles, nil
 }
 
 // isLocal says whether only this machine can reach the address: a socket or a
@@ -188,7 +175,7 @@ func (o *serveOptions) setUpLogging(stderr io.Writer) error {
 	var level flag.FlagSet
 	klog.InitFlags(&level)
 	if err := level.Set("v", fmt.Sprint(o.verbosity)); err != nil {
-		return usageError{fmt.Errorf("-v %d: %w", o.verbosity, err)}
+		return UsageError{fmt.Errorf("-v %d: %w", o.verbosity, err)}
 	}
 	var logger logr.Logger
 	if o.loggingFormat == "json" {

@@ -1,17 +1,17 @@
-package main
+package process
 
 import (
 	"runtime/debug"
 	"strings"
 
-	"k8s.io/component-base/version"
+	componentversion "k8s.io/component-base/version"
 )
 
-// buildVersion is what the linker was told (-X
+// version is what the linker was told (-X
 // k8s.io/component-base/version.gitVersion=...), or else what Go knows of the
 // module.
-func buildVersion() string {
-	stamped := version.Get().GitVersion
+func version() string {
+	stamped := componentversion.Get().GitVersion
 	if !strings.Contains(stamped, "$Format") {
 		return stamped
 	}

@@ -1,4 +1,4 @@
-package main
+package process
 
 import (
 	"bytes"
@@ -12,42 +12,36 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 
-	"github.com/berth-scheduler/berth/decider/policy"
 	"github.com/berth-scheduler/berth/decider/service"
 	berthv1 "github.com/berth-scheduler/berth/proto/berth/v1"
 )
 
-const decideUsage = `decider decide answers the DecideRequest on standard input, as the server would.
+const decideUsage = `%[1]s decide answers the DecideRequest on standard input, as the server would.
 
 Usage:
-  decider decide [flags] < request.json
+  %[1]s decide [flags] < request.json
 
 Flags:
 `
 
 // decide answers one saved request without a server.
-func decide(ctx context.Context, args []string, stdin io.Reader, stdout, _ io.Writer) error {
+func (p Program) decide(ctx context.Context, args []string, stdin io.Reader, stdout io.Writer) error {
 	var (
-		flags      = flag.NewFlagSet("decider decide", flag.ContinueOnError)
-		explain    = flags.Bool("explain", false, "say of every node why it was rejected or how it scored; prints a table unless -o is given")
-		configName = flags.String("config", "", configUsage)
-		policyName = flags.String("policy", "default", "which of the nodes that can take a pod it gets: default, first or random")
-		input      = flags.String("i", "json", "input `format`: json or binary")
-		preempt    = flags.Bool("preempt", false, "look for pods of lower priority to evict for pods that no node takes; not given, the request says")
-		output     = flags.String("o", "", "output `format`: json, binary or table (default json, or table with --explain)")
-		seed       = flags.Uint64("seed", 0, "replace the request's seed")
+		flags     = flag.NewFlagSet(p.Name+" decide", flag.ContinueOnError)
+		configure = p.Flags(flags)
+		explain   = flags.Bool("explain", false, "say of every node why it was rejected or how it scored; prints a table unless -o is given")
+		input     = flags.String("i", "json", "input `format`: json or binary")
+		preempt   = flags.Bool("preempt", false, "look for pods of lower priority to evict for pods that no node takes; not given, the request says")
+		output    = flags.String("o", "", "output `format`: json, binary or table (default json, or table with --explain)")
+		seed      = flags.Uint64("seed", 0, "replace the request's seed")
 	)
-	if done, err := parse(flags, args, decideUsage, stdout); done || err != nil {
+	if done, err := parse(flags, args, fmt.Sprintf(decideUsage, p.Name), stdout); done || err != nil {
 		return err
 	}
 	if flags.NArg() > 0 {
-		return usageError{fmt.Errorf("unknown argument %q: the request is read from standard input", flags.Arg(0))}
+		return UsageError{fmt.Errorf("unknown argument %q: the request is read from standard input", flags.Arg(0))}
 	}
-	p, err := policy.Named(*policyName)
-	if err != nil {
-		return usageError{err}
-	}
-	profiles, err := readProfiles(*configName)
+	config, _, err := configure(ctx)
 	if err != nil {
 		return err
 	}
@@ -70,9 +64,10 @@ func decide(ctx context.Context, args []string, stdin io.Reader, stdout, _ io.Wr
 			request.Preempt = *preempt
 		}
 	})
-	s, err := service.New(service.Config{Policy: p, Profiles: profiles, Version: buildVersion()})
+	config.Version = version()
+	s, err := service.New(config)
 	if err != nil {
-		return usageError{err}
+		return UsageError{err}
 	}
 	response, err := s.Decide(ctx, request)
 	if err != nil {
@@ -90,7 +85,7 @@ func decide(ctx context.Context, args []string, stdin io.Reader, stdout, _ io.Wr
 // mistyped one.
 func readRequest(r io.Reader, format string) (*berthv1.DecideRequest, error) {
 	if format != "json" && format != "binary" {
-		return nil, usageError{fmt.Errorf("-i %q is neither json nor binary", format)}
+		return nil, UsageError{fmt.Errorf("-i %q is neither json nor binary", format)}
 	}
 	encoded, err := io.ReadAll(r)
 	if err != nil {
@@ -128,7 +123,7 @@ func encoder(format string, explain bool) (func(*berthv1.DecideRequest, *berthv1
 	case "table":
 		return table, nil
 	}
-	return nil, usageError{fmt.Errorf("-o %q is not json, binary or table", format)}
+	return nil, UsageError{fmt.Errorf("-o %q is not json, binary or table", format)}
 }
 
 // canonicalJSON encodes a message in one form: two spaces of indentation, fields
