@@ -517,6 +517,12 @@ func TestPodRules(t *testing.T) {
 	}
 	team := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "other", Labels: map[string]string{"team": "x"}}}
 	w := func(name string, changes ...func(*corev1.Pod)) *corev1.Pod { return app(name, "w", changes...) }
+	only := func(p *corev1.Pod) {
+		p.Spec.Affinity.NodeAffinity = &corev1.NodeAffinity{RequiredDuringSchedulingIgnoredDuringExecution: &corev1.NodeSelector{NodeSelectorTerms: []corev1.NodeSelectorTerm{{
+			MatchExpressions: []corev1.NodeSelectorRequirement{{Key: "disk", Operator: corev1.NodeSelectorOpDoesNotExist}}}}}}
+	}
+	revision := func(p *corev1.Pod) { p.Labels["revision"] = "2" }
+	byRevision := func(c *corev1.TopologySpreadConstraint) { c.MatchLabelKeys = []string{"revision"} }
 
 	for _, tt := range []struct {
 		name string
@@ -573,6 +579,17 @@ func TestPodRules(t *testing.T) {
 			bind(w("2", spread()), "a"), ""},
 		{"a zone that the pod may not use does not count", begin().add(a, c, w("1"), w("2", spread(), func(p *corev1.Pod) { p.Spec.NodeSelector = map[string]string{"zone": "z1"} })).
 			bind(w("1"), "a").later().bind(w("2", spread(), func(p *corev1.Pod) { p.Spec.NodeSelector = map[string]string{"zone": "z1"} }), "a"), ""},
+
+		{"spread before others that need none came to its zone", begin().add(a, c, w("1"), w("2"), w("3", spread())).
+			bind(w("1"), "a").bind(w("2"), "a").bind(w("3", spread()), "a"), ""},
+		{"a node that the pod may not use does not count, in its zone either", begin().add(a, with(b, func(n *corev1.Node) { n.Labels["disk"] = "hdd" }), c, w("1"), w("2", spread(), only)).
+			bind(w("1"), "b").later().bind(w("2", spread(), only), "a"), ""},
+		{"an empty selector counts nobody", begin().add(a, c, w("1"), w("2", spread(func(c *corev1.TopologySpreadConstraint) { c.LabelSelector = &metav1.LabelSelector{} }))).
+			bind(w("1"), "a").later().bind(w("2", spread(func(c *corev1.TopologySpreadConstraint) { c.LabelSelector = &metav1.LabelSelector{} })), "a"), ""},
+		{"pods of another revision do not count", begin().add(a, c, w("1"), w("2", revision, spread(byRevision))).
+			bind(w("1"), "a").later().bind(w("2", revision, spread(byRevision)), "a"), ""},
+		{"anti-affinity to a pod that was bound after", begin().add(a, app("1", "v", near("v"), anti("w")), w("2")).
+			bind(app("1", "v", near("v"), anti("w")), "a").bind(w("2"), "a"), "PodAntiAffinity ns/2 a"},
 
 		{"no room for a pending pod because of another", with(begin().add(a, on(w("1"), "a"), with(app("2", "v", anti("w")), waiting)), pendingFit), ""},
 	} {
