@@ -148,8 +148,16 @@ func TestRollingUpdate(t *testing.T) {
 		t.Errorf("the watcher that was asked to stop ended with %d", code)
 	}
 	eventually(t, "all bound", allBound(t, slug(t), 2*n))
-	if bound, refused := strings.Count(a.output()+b.output(), `"Bound"`), strings.Count(a.output()+b.output(), "Binding failed"); bound != 2*n || refused != 0 {
-		t.Errorf("%d bindings for %d pods, %d of them failed", bound, 2*n, refused)
+	// The API server knows of a binding before the watcher that asked for it.
+	var bound int
+	eventually(t, "all bindings logged", func() error {
+		if bound = strings.Count(a.output()+b.output(), `"Bound"`); bound < 2*n {
+			return fmt.Errorf("%d of %d", bound, 2*n)
+		}
+		return nil
+	})
+	if refused := strings.Count(a.output()+b.output(), "Binding failed"); bound != 2*n || refused != 0 {
+		t.Errorf("%d bindings for %d pods, %d failed", bound, 2*n, refused)
 	}
 }
 
