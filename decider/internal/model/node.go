@@ -16,6 +16,9 @@ import (
 type Node struct {
 	// Index is the node's place in name order.
 	Index int
+	// Slot is a number that the node keeps as long as it is in the snapshot, whatever
+	// its place becomes; less than Snapshot.Slots.
+	Slot int
 	// Unschedulable is set if the node is cordoned.
 	Unschedulable bool
 	// Understood is set if there is neither a Problem nor anything Unknown. No
@@ -124,6 +127,14 @@ func (n *Node) decode(record *berthv1.Node, r *resources) *FieldError {
 func (n *Node) Add(q *PlacedPod) {
 	n.Pods = append(n.Pods, q)
 	n.count(q)
+	n.moved(q, 1)
+}
+
+// moved tells the snapshot's observer of a pod that was added or removed.
+func (n *Node) moved(q *PlacedPod, by int64) {
+	if n.snapshot != nil && n.snapshot.observer != nil {
+		n.snapshot.observer.PodMoved(q, n, by)
+	}
 }
 
 // Remove takes q, which is on the node, off it.
@@ -132,12 +143,14 @@ func (n *Node) Remove(q *PlacedPod) {
 	if n.Pods[last] == q { // what was added last, for a moment
 		n.Pods = n.Pods[:last]
 		n.uncount(q)
+		n.moved(q, -1)
 		return
 	}
 	i := slices.Index(n.Pods, q)
 	n.Pods[i] = n.Pods[last]
 	n.Pods = n.Pods[:last]
 	n.recount()
+	n.moved(q, -1)
 }
 
 // RemoveFunc takes the pods that leave off the node and returns them.
@@ -153,6 +166,9 @@ func (n *Node) RemoveFunc(leaves func(*PlacedPod) bool) (removed []*PlacedPod) {
 	if len(removed) > 0 {
 		n.Pods = kept
 		n.recount()
+		for _, q := range removed {
+			n.moved(q, -1)
+		}
 	}
 	return removed
 }

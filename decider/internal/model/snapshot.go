@@ -24,6 +24,16 @@ type Snapshot struct {
 	// Where none has, no node need be asked.
 	Discouraging bool
 
+	// Slots is one more than the highest Slot of a node, of those that are gone too.
+	Slots int
+	// Signals is how many nodes have signals.
+	Signals int
+	// Facts counts the changes of what a pod's rules and scores look up once for all
+	// nodes: which resources there are, how many nodes have an image, whether a node is
+	// Discouraging, which labels namespaces have.
+	Facts uint64
+
+	observer  Observer
 	resources *resources
 	// images counts the nodes that have an image, of those asked about so far.
 	images map[string]int
@@ -61,6 +71,9 @@ func NewSnapshot(record *berthv1.Snapshot, understood map[string]bool) (*Snapsho
 			n.Problem = err.Error()
 		}
 		s.Discouraging = s.Discouraging || len(n.Discouraging) > 0
+		if len(r.GetSignals()) > 0 {
+			s.Signals++
+		}
 		for _, name := range r.GetConstraints() {
 			if !understood[name] && (n.Unknown == "" || name < n.Unknown) {
 				n.Unknown = name
@@ -68,9 +81,9 @@ func NewSnapshot(record *berthv1.Snapshot, understood map[string]bool) (*Snapsho
 		}
 	}
 	slices.SortFunc(nodes, func(a, b Node) int { return strings.Compare(a.Name, b.Name) })
-	s.Nodes = make([]*Node, len(nodes))
+	s.Nodes, s.Slots = make([]*Node, len(nodes)), len(nodes)
 	for i := range nodes {
-		nodes[i].Index = i
+		nodes[i].Index, nodes[i].Slot = i, i
 		s.Nodes[i] = &nodes[i]
 		byName[nodes[i].Name] = &nodes[i]
 	}
@@ -85,6 +98,24 @@ func NewSnapshot(record *berthv1.Snapshot, understood map[string]bool) (*Snapsho
 	}
 	return s, nil
 }
+
+// Observer is told what happens to a snapshot, in order, each time after it has
+// happened. A node comes and goes without pods: those on it are moved to and from it
+// one by one. One whose record is replaced goes and another one comes, which has its
+// Slot. A pod that changes is removed and another one added. What is nominated is not
+// moved.
+type Observer interface {
+	// NodeCame says that n is in the snapshot. Other nodes may have another Index now.
+	NodeCame(n *Node)
+	// NodeGone says that n is not in the snapshot any more; n stays as it is. Other nodes
+	// may have another Index now.
+	NodeGone(n *Node)
+	// PodMoved says that q was added to n (by is 1) or removed from it (by is -1).
+	PodMoved(q *PlacedPod, n *Node, by int64)
+}
+
+// Observe has o told of every change from now on; nil has nobody told.
+func (s *Snapshot) Observe(o Observer) { s.observer = o }
 
 // Node returns the node of this name, nil if there is none.
 func (s *Snapshot) Node(name string) *Node { return s.byName[name] }

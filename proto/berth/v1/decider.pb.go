@@ -127,7 +127,11 @@ type DescribeResponse struct {
 	// Pod.constraints.
 	Constraints []string `protobuf:"bytes,5,rep,name=constraints,proto3" json:"constraints,omitempty"`
 	// What one request may hold.
-	Limits        *Limits `protobuf:"bytes,6,opt,name=limits,proto3" json:"limits,omitempty"`
+	Limits *Limits `protobuf:"bytes,6,opt,name=limits,proto3" json:"limits,omitempty"`
+	// The parts of the state that it never reads, sorted; whoever feeds it may leave
+	// them out. They are named after the fields: "nodes.conditions", "nodes.images",
+	// "nodes.signals", "nodes.declared_features", "disruption_budgets".
+	UnreadState   []string `protobuf:"bytes,7,rep,name=unread_state,json=unreadState,proto3" json:"unread_state,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -204,6 +208,13 @@ func (x *DescribeResponse) GetLimits() *Limits {
 	return nil
 }
 
+func (x *DescribeResponse) GetUnreadState() []string {
+	if x != nil {
+		return x.UnreadState
+	}
+	return nil
+}
+
 // Limits is what one request to a decider may hold.
 type Limits struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -211,7 +222,10 @@ type Limits struct {
 	MaxMessageBytes int64 `protobuf:"varint,1,opt,name=max_message_bytes,json=maxMessageBytes,proto3" json:"max_message_bytes,omitempty"`
 	// Pods in one DecideRequest. Absent or 0 means that the message size alone
 	// limits them.
-	MaxPods       int32 `protobuf:"varint,2,opt,name=max_pods,json=maxPods,proto3" json:"max_pods,omitempty"`
+	MaxPods int32 `protobuf:"varint,2,opt,name=max_pods,json=maxPods,proto3" json:"max_pods,omitempty"`
+	// Bytes of encoded records in the state that Sync feeds. Absent or 0 means that the
+	// decider does not say.
+	MaxStateBytes int64 `protobuf:"varint,3,opt,name=max_state_bytes,json=maxStateBytes,proto3" json:"max_state_bytes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -260,6 +274,13 @@ func (x *Limits) GetMaxPods() int32 {
 	return 0
 }
 
+func (x *Limits) GetMaxStateBytes() int64 {
+	if x != nil {
+		return x.MaxStateBytes
+	}
+	return 0
+}
+
 // DecideRequest asks for one decision per pod.
 type DecideRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -283,7 +304,10 @@ type DecideRequest struct {
 	// Whether to look for pods of lower priority to evict for a pod that no node
 	// takes. The pods after it then see the room set aside for it and the victims
 	// terminating.
-	Preempt       bool `protobuf:"varint,7,opt,name=preempt,proto3" json:"preempt,omitempty"`
+	Preempt bool `protobuf:"varint,7,opt,name=preempt,proto3" json:"preempt,omitempty"`
+	// What if the state were changed like this? The changes are seen by this request
+	// alone.
+	Hypothetical  *Changes `protobuf:"bytes,8,opt,name=hypothetical,proto3" json:"hypothetical,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -378,6 +402,13 @@ func (x *DecideRequest) GetPreempt() bool {
 	return false
 }
 
+func (x *DecideRequest) GetHypothetical() *Changes {
+	if x != nil {
+		return x.Hypothetical
+	}
+	return nil
+}
+
 type isDecideRequest_State interface {
 	isDecideRequest_State()
 }
@@ -402,10 +433,14 @@ type StateReference struct {
 	// The epoch of the watcher that fed it. Empty means whatever this replica
 	// holds, for people who ask by hand.
 	Epoch string `protobuf:"bytes,1,opt,name=epoch,proto3" json:"epoch,omitempty"`
-	// The version that the state must have reached at least.
+	// The version that the state must have reached at least. The decider waits for it
+	// within the deadline.
 	AtLeastVersion uint64 `protobuf:"varint,2,opt,name=at_least_version,json=atLeastVersion,proto3" json:"at_least_version,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// The version that the state must have, to ask again what was asked before. 0 means
+	// any. Once it has passed it does not come back.
+	ExactVersion  uint64 `protobuf:"varint,3,opt,name=exact_version,json=exactVersion,proto3" json:"exact_version,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *StateReference) Reset() {
@@ -448,6 +483,13 @@ func (x *StateReference) GetEpoch() string {
 func (x *StateReference) GetAtLeastVersion() uint64 {
 	if x != nil {
 		return x.AtLeastVersion
+	}
+	return 0
+}
+
+func (x *StateReference) GetExactVersion() uint64 {
+	if x != nil {
+		return x.ExactVersion
 	}
 	return 0
 }
@@ -535,12 +577,395 @@ func (x *DecideResponse) GetDecisions() []*Decision {
 	return nil
 }
 
+// SyncRequest is one message of a watcher to a decider that it feeds.
+type SyncRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How many messages were sent since the last begin, which is 0 itself. Anything but
+	// the next number means that messages were lost, repeated or mixed up.
+	Sequence uint64 `protobuf:"varint,1,opt,name=sequence,proto3" json:"sequence,omitempty"`
+	// What the message does. Required.
+	//
+	// Types that are valid to be assigned to Step:
+	//
+	//	*SyncRequest_Begin
+	//	*SyncRequest_Changes
+	//	*SyncRequest_Commit
+	Step          isSyncRequest_Step `protobuf_oneof:"step"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SyncRequest) Reset() {
+	*x = SyncRequest{}
+	mi := &file_berth_v1_decider_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SyncRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SyncRequest) ProtoMessage() {}
+
+func (x *SyncRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_decider_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SyncRequest.ProtoReflect.Descriptor instead.
+func (*SyncRequest) Descriptor() ([]byte, []int) {
+	return file_berth_v1_decider_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *SyncRequest) GetSequence() uint64 {
+	if x != nil {
+		return x.Sequence
+	}
+	return 0
+}
+
+func (x *SyncRequest) GetStep() isSyncRequest_Step {
+	if x != nil {
+		return x.Step
+	}
+	return nil
+}
+
+func (x *SyncRequest) GetBegin() *SyncBegin {
+	if x != nil {
+		if x, ok := x.Step.(*SyncRequest_Begin); ok {
+			return x.Begin
+		}
+	}
+	return nil
+}
+
+func (x *SyncRequest) GetChanges() *Changes {
+	if x != nil {
+		if x, ok := x.Step.(*SyncRequest_Changes); ok {
+			return x.Changes
+		}
+	}
+	return nil
+}
+
+func (x *SyncRequest) GetCommit() *SyncCommit {
+	if x != nil {
+		if x, ok := x.Step.(*SyncRequest_Commit); ok {
+			return x.Commit
+		}
+	}
+	return nil
+}
+
+type isSyncRequest_Step interface {
+	isSyncRequest_Step()
+}
+
+type SyncRequest_Begin struct {
+	// A full state follows.
+	Begin *SyncBegin `protobuf:"bytes,2,opt,name=begin,proto3,oneof"`
+}
+
+type SyncRequest_Changes struct {
+	// Part of it, or of the next version. At most 1 MiB, unless one record alone is
+	// larger.
+	Changes *Changes `protobuf:"bytes,3,opt,name=changes,proto3,oneof"`
+}
+
+type SyncRequest_Commit struct {
+	// It is complete.
+	Commit *SyncCommit `protobuf:"bytes,4,opt,name=commit,proto3,oneof"`
+}
+
+func (*SyncRequest_Begin) isSyncRequest_Step() {}
+
+func (*SyncRequest_Changes) isSyncRequest_Step() {}
+
+func (*SyncRequest_Commit) isSyncRequest_Step() {}
+
+// SyncBegin begins a full state.
+type SyncBegin struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As Snapshot.epoch. Required.
+	Epoch         string `protobuf:"bytes,1,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SyncBegin) Reset() {
+	*x = SyncBegin{}
+	mi := &file_berth_v1_decider_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SyncBegin) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SyncBegin) ProtoMessage() {}
+
+func (x *SyncBegin) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_decider_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SyncBegin.ProtoReflect.Descriptor instead.
+func (*SyncBegin) Descriptor() ([]byte, []int) {
+	return file_berth_v1_decider_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *SyncBegin) GetEpoch() string {
+	if x != nil {
+		return x.Epoch
+	}
+	return ""
+}
+
+// SyncCommit makes a version of what was sent since the last commit or begin.
+type SyncCommit struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The version before; 0 for the first after a begin.
+	FromVersion uint64 `protobuf:"varint,1,opt,name=from_version,json=fromVersion,proto3" json:"from_version,omitempty"`
+	// As Snapshot.version. Not less than from_version.
+	Version uint64 `protobuf:"varint,2,opt,name=version,proto3" json:"version,omitempty"`
+	// The digest that the state must have now, as in DecideResponse.state_digest. Empty
+	// means that it was not computed.
+	StateDigest   string `protobuf:"bytes,3,opt,name=state_digest,json=stateDigest,proto3" json:"state_digest,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SyncCommit) Reset() {
+	*x = SyncCommit{}
+	mi := &file_berth_v1_decider_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SyncCommit) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SyncCommit) ProtoMessage() {}
+
+func (x *SyncCommit) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_decider_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SyncCommit.ProtoReflect.Descriptor instead.
+func (*SyncCommit) Descriptor() ([]byte, []int) {
+	return file_berth_v1_decider_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *SyncCommit) GetFromVersion() uint64 {
+	if x != nil {
+		return x.FromVersion
+	}
+	return 0
+}
+
+func (x *SyncCommit) GetVersion() uint64 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *SyncCommit) GetStateDigest() string {
+	if x != nil {
+		return x.StateDigest
+	}
+	return ""
+}
+
+// SyncResponse says what a decider holds.
+type SyncResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The epoch that the stream began.
+	Epoch string `protobuf:"bytes,1,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	// The version of the last commit; 0 if there was none since the begin.
+	Version uint64 `protobuf:"varint,2,opt,name=version,proto3" json:"version,omitempty"`
+	// Why everything must be sent anew, in one sentence. Empty means that the commit was
+	// taken.
+	Resync string `protobuf:"bytes,3,opt,name=resync,proto3" json:"resync,omitempty"`
+	// What was wrong with records since the commit before.
+	RejectedRecords []*RejectedRecord `protobuf:"bytes,4,rep,name=rejected_records,json=rejectedRecords,proto3" json:"rejected_records,omitempty"`
+	// The digest of the state, as in DecideResponse. Empty if it is not computed.
+	StateDigest   string `protobuf:"bytes,5,opt,name=state_digest,json=stateDigest,proto3" json:"state_digest,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SyncResponse) Reset() {
+	*x = SyncResponse{}
+	mi := &file_berth_v1_decider_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SyncResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SyncResponse) ProtoMessage() {}
+
+func (x *SyncResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_decider_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SyncResponse.ProtoReflect.Descriptor instead.
+func (*SyncResponse) Descriptor() ([]byte, []int) {
+	return file_berth_v1_decider_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *SyncResponse) GetEpoch() string {
+	if x != nil {
+		return x.Epoch
+	}
+	return ""
+}
+
+func (x *SyncResponse) GetVersion() uint64 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *SyncResponse) GetResync() string {
+	if x != nil {
+		return x.Resync
+	}
+	return ""
+}
+
+func (x *SyncResponse) GetRejectedRecords() []*RejectedRecord {
+	if x != nil {
+		return x.RejectedRecords
+	}
+	return nil
+}
+
+func (x *SyncResponse) GetStateDigest() string {
+	if x != nil {
+		return x.StateDigest
+	}
+	return ""
+}
+
+// RejectedRecord is a record of the state that cannot be understood.
+type RejectedRecord struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What it is a record of; OBJECT_KIND_UNSPECIFIED for a disruption budget.
+	Object ObjectKind `protobuf:"varint,1,opt,name=object,proto3,enum=berth.v1.ObjectKind" json:"object,omitempty"`
+	// Its key: the name of a node or namespace, the uid of a placed pod, a disruption
+	// budget's namespace and name with "/" between them. Empty if it has none.
+	Key string `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
+	// The path of the field, such as "taints[0].effect".
+	Field string `protobuf:"bytes,3,opt,name=field,proto3" json:"field,omitempty"`
+	// One sentence for people.
+	Message       string `protobuf:"bytes,4,opt,name=message,proto3" json:"message,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RejectedRecord) Reset() {
+	*x = RejectedRecord{}
+	mi := &file_berth_v1_decider_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RejectedRecord) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RejectedRecord) ProtoMessage() {}
+
+func (x *RejectedRecord) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_decider_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RejectedRecord.ProtoReflect.Descriptor instead.
+func (*RejectedRecord) Descriptor() ([]byte, []int) {
+	return file_berth_v1_decider_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *RejectedRecord) GetObject() ObjectKind {
+	if x != nil {
+		return x.Object
+	}
+	return ObjectKind_OBJECT_KIND_UNSPECIFIED
+}
+
+func (x *RejectedRecord) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *RejectedRecord) GetField() string {
+	if x != nil {
+		return x.Field
+	}
+	return ""
+}
+
+func (x *RejectedRecord) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
 var File_berth_v1_decider_proto protoreflect.FileDescriptor
 
 const file_berth_v1_decider_proto_rawDesc = "" +
 	"\n" +
 	"\x16berth/v1/decider.proto\x12\bberth.v1\x1a\x17berth/v1/decision.proto\x1a\x12berth/v1/pod.proto\x1a\x14berth/v1/state.proto\"\x11\n" +
-	"\x0fDescribeRequest\"\xd2\x01\n" +
+	"\x0fDescribeRequest\"\xf5\x01\n" +
 	"\x10DescribeResponse\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12\x1f\n" +
@@ -548,10 +973,12 @@ const file_berth_v1_decider_proto_rawDesc = "" +
 	"instanceId\x12#\n" +
 	"\rconfig_digest\x18\x04 \x01(\tR\fconfigDigest\x12 \n" +
 	"\vconstraints\x18\x05 \x03(\tR\vconstraints\x12(\n" +
-	"\x06limits\x18\x06 \x01(\v2\x10.berth.v1.LimitsR\x06limits\"O\n" +
+	"\x06limits\x18\x06 \x01(\v2\x10.berth.v1.LimitsR\x06limits\x12!\n" +
+	"\funread_state\x18\a \x03(\tR\vunreadState\"w\n" +
 	"\x06Limits\x12*\n" +
 	"\x11max_message_bytes\x18\x01 \x01(\x03R\x0fmaxMessageBytes\x12\x19\n" +
-	"\bmax_pods\x18\x02 \x01(\x05R\amaxPods\"\xb3\x02\n" +
+	"\bmax_pods\x18\x02 \x01(\x05R\amaxPods\x12&\n" +
+	"\x0fmax_state_bytes\x18\x03 \x01(\x03R\rmaxStateBytes\"\xea\x02\n" +
 	"\rDecideRequest\x120\n" +
 	"\bsnapshot\x18\x01 \x01(\v2\x12.berth.v1.SnapshotH\x00R\bsnapshot\x128\n" +
 	"\treference\x18\x02 \x01(\v2\x18.berth.v1.StateReferenceH\x00R\treference\x12!\n" +
@@ -561,22 +988,49 @@ const file_berth_v1_decider_proto_rawDesc = "" +
 	"candidates\x18\x05 \x01(\x05R\n" +
 	"candidates\x12<\n" +
 	"\vexplanation\x18\x06 \x01(\x0e2\x1a.berth.v1.ExplanationLevelR\vexplanation\x12\x18\n" +
-	"\apreempt\x18\a \x01(\bR\apreemptB\a\n" +
-	"\x05state\"P\n" +
+	"\apreempt\x18\a \x01(\bR\apreempt\x125\n" +
+	"\fhypothetical\x18\b \x01(\v2\x11.berth.v1.ChangesR\fhypotheticalB\a\n" +
+	"\x05state\"u\n" +
 	"\x0eStateReference\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\tR\x05epoch\x12(\n" +
-	"\x10at_least_version\x18\x02 \x01(\x04R\x0eatLeastVersion\"\xba\x01\n" +
+	"\x10at_least_version\x18\x02 \x01(\x04R\x0eatLeastVersion\x12#\n" +
+	"\rexact_version\x18\x03 \x01(\x04R\fexactVersion\"\xba\x01\n" +
 	"\x0eDecideResponse\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\tR\x05epoch\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\x04R\aversion\x12!\n" +
 	"\fstate_digest\x18\x03 \x01(\tR\vstateDigest\x12#\n" +
 	"\rconfig_digest\x18\x04 \x01(\tR\fconfigDigest\x120\n" +
-	"\tdecisions\x18\x05 \x03(\v2\x12.berth.v1.DecisionR\tdecisions*R\n" +
+	"\tdecisions\x18\x05 \x03(\v2\x12.berth.v1.DecisionR\tdecisions\"\xbd\x01\n" +
+	"\vSyncRequest\x12\x1a\n" +
+	"\bsequence\x18\x01 \x01(\x04R\bsequence\x12+\n" +
+	"\x05begin\x18\x02 \x01(\v2\x13.berth.v1.SyncBeginH\x00R\x05begin\x12-\n" +
+	"\achanges\x18\x03 \x01(\v2\x11.berth.v1.ChangesH\x00R\achanges\x12.\n" +
+	"\x06commit\x18\x04 \x01(\v2\x14.berth.v1.SyncCommitH\x00R\x06commitB\x06\n" +
+	"\x04step\"!\n" +
+	"\tSyncBegin\x12\x14\n" +
+	"\x05epoch\x18\x01 \x01(\tR\x05epoch\"l\n" +
+	"\n" +
+	"SyncCommit\x12!\n" +
+	"\ffrom_version\x18\x01 \x01(\x04R\vfromVersion\x12\x18\n" +
+	"\aversion\x18\x02 \x01(\x04R\aversion\x12!\n" +
+	"\fstate_digest\x18\x03 \x01(\tR\vstateDigest\"\xbe\x01\n" +
+	"\fSyncResponse\x12\x14\n" +
+	"\x05epoch\x18\x01 \x01(\tR\x05epoch\x12\x18\n" +
+	"\aversion\x18\x02 \x01(\x04R\aversion\x12\x16\n" +
+	"\x06resync\x18\x03 \x01(\tR\x06resync\x12C\n" +
+	"\x10rejected_records\x18\x04 \x03(\v2\x18.berth.v1.RejectedRecordR\x0frejectedRecords\x12!\n" +
+	"\fstate_digest\x18\x05 \x01(\tR\vstateDigest\"\x80\x01\n" +
+	"\x0eRejectedRecord\x12,\n" +
+	"\x06object\x18\x01 \x01(\x0e2\x14.berth.v1.ObjectKindR\x06object\x12\x10\n" +
+	"\x03key\x18\x02 \x01(\tR\x03key\x12\x14\n" +
+	"\x05field\x18\x03 \x01(\tR\x05field\x12\x18\n" +
+	"\amessage\x18\x04 \x01(\tR\amessage*R\n" +
 	"\x10ExplanationLevel\x12!\n" +
 	"\x1dEXPLANATION_LEVEL_UNSPECIFIED\x10\x00\x12\x1b\n" +
-	"\x17EXPLANATION_LEVEL_NODES\x10\x012\x90\x01\n" +
+	"\x17EXPLANATION_LEVEL_NODES\x10\x012\xcb\x01\n" +
 	"\x0eDeciderService\x12A\n" +
-	"\bDescribe\x12\x19.berth.v1.DescribeRequest\x1a\x1a.berth.v1.DescribeResponse\x12;\n" +
+	"\bDescribe\x12\x19.berth.v1.DescribeRequest\x1a\x1a.berth.v1.DescribeResponse\x129\n" +
+	"\x04Sync\x12\x15.berth.v1.SyncRequest\x1a\x16.berth.v1.SyncResponse(\x010\x01\x12;\n" +
 	"\x06Decide\x12\x17.berth.v1.DecideRequest\x1a\x18.berth.v1.DecideResponseB\x96\x01\n" +
 	"\fcom.berth.v1B\fDeciderProtoP\x01Z7github.com/berth-scheduler/berth/proto/berth/v1;berthv1\xa2\x02\x03BXX\xaa\x02\bBerth.V1\xca\x02\bBerth\\V1\xe2\x02\x14Berth\\V1\\GPBMetadata\xea\x02\tBerth::V1b\x06proto3"
 
@@ -593,7 +1047,7 @@ func file_berth_v1_decider_proto_rawDescGZIP() []byte {
 }
 
 var file_berth_v1_decider_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_berth_v1_decider_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
+var file_berth_v1_decider_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
 var file_berth_v1_decider_proto_goTypes = []any{
 	(ExplanationLevel)(0),    // 0: berth.v1.ExplanationLevel
 	(*DescribeRequest)(nil),  // 1: berth.v1.DescribeRequest
@@ -602,26 +1056,41 @@ var file_berth_v1_decider_proto_goTypes = []any{
 	(*DecideRequest)(nil),    // 4: berth.v1.DecideRequest
 	(*StateReference)(nil),   // 5: berth.v1.StateReference
 	(*DecideResponse)(nil),   // 6: berth.v1.DecideResponse
-	(*Snapshot)(nil),         // 7: berth.v1.Snapshot
-	(*Pod)(nil),              // 8: berth.v1.Pod
-	(*Decision)(nil),         // 9: berth.v1.Decision
+	(*SyncRequest)(nil),      // 7: berth.v1.SyncRequest
+	(*SyncBegin)(nil),        // 8: berth.v1.SyncBegin
+	(*SyncCommit)(nil),       // 9: berth.v1.SyncCommit
+	(*SyncResponse)(nil),     // 10: berth.v1.SyncResponse
+	(*RejectedRecord)(nil),   // 11: berth.v1.RejectedRecord
+	(*Snapshot)(nil),         // 12: berth.v1.Snapshot
+	(*Pod)(nil),              // 13: berth.v1.Pod
+	(*Changes)(nil),          // 14: berth.v1.Changes
+	(*Decision)(nil),         // 15: berth.v1.Decision
+	(ObjectKind)(0),          // 16: berth.v1.ObjectKind
 }
 var file_berth_v1_decider_proto_depIdxs = []int32{
-	3, // 0: berth.v1.DescribeResponse.limits:type_name -> berth.v1.Limits
-	7, // 1: berth.v1.DecideRequest.snapshot:type_name -> berth.v1.Snapshot
-	5, // 2: berth.v1.DecideRequest.reference:type_name -> berth.v1.StateReference
-	8, // 3: berth.v1.DecideRequest.pods:type_name -> berth.v1.Pod
-	0, // 4: berth.v1.DecideRequest.explanation:type_name -> berth.v1.ExplanationLevel
-	9, // 5: berth.v1.DecideResponse.decisions:type_name -> berth.v1.Decision
-	1, // 6: berth.v1.DeciderService.Describe:input_type -> berth.v1.DescribeRequest
-	4, // 7: berth.v1.DeciderService.Decide:input_type -> berth.v1.DecideRequest
-	2, // 8: berth.v1.DeciderService.Describe:output_type -> berth.v1.DescribeResponse
-	6, // 9: berth.v1.DeciderService.Decide:output_type -> berth.v1.DecideResponse
-	8, // [8:10] is the sub-list for method output_type
-	6, // [6:8] is the sub-list for method input_type
-	6, // [6:6] is the sub-list for extension type_name
-	6, // [6:6] is the sub-list for extension extendee
-	0, // [0:6] is the sub-list for field type_name
+	3,  // 0: berth.v1.DescribeResponse.limits:type_name -> berth.v1.Limits
+	12, // 1: berth.v1.DecideRequest.snapshot:type_name -> berth.v1.Snapshot
+	5,  // 2: berth.v1.DecideRequest.reference:type_name -> berth.v1.StateReference
+	13, // 3: berth.v1.DecideRequest.pods:type_name -> berth.v1.Pod
+	0,  // 4: berth.v1.DecideRequest.explanation:type_name -> berth.v1.ExplanationLevel
+	14, // 5: berth.v1.DecideRequest.hypothetical:type_name -> berth.v1.Changes
+	15, // 6: berth.v1.DecideResponse.decisions:type_name -> berth.v1.Decision
+	8,  // 7: berth.v1.SyncRequest.begin:type_name -> berth.v1.SyncBegin
+	14, // 8: berth.v1.SyncRequest.changes:type_name -> berth.v1.Changes
+	9,  // 9: berth.v1.SyncRequest.commit:type_name -> berth.v1.SyncCommit
+	11, // 10: berth.v1.SyncResponse.rejected_records:type_name -> berth.v1.RejectedRecord
+	16, // 11: berth.v1.RejectedRecord.object:type_name -> berth.v1.ObjectKind
+	1,  // 12: berth.v1.DeciderService.Describe:input_type -> berth.v1.DescribeRequest
+	7,  // 13: berth.v1.DeciderService.Sync:input_type -> berth.v1.SyncRequest
+	4,  // 14: berth.v1.DeciderService.Decide:input_type -> berth.v1.DecideRequest
+	2,  // 15: berth.v1.DeciderService.Describe:output_type -> berth.v1.DescribeResponse
+	10, // 16: berth.v1.DeciderService.Sync:output_type -> berth.v1.SyncResponse
+	6,  // 17: berth.v1.DeciderService.Decide:output_type -> berth.v1.DecideResponse
+	15, // [15:18] is the sub-list for method output_type
+	12, // [12:15] is the sub-list for method input_type
+	12, // [12:12] is the sub-list for extension type_name
+	12, // [12:12] is the sub-list for extension extendee
+	0,  // [0:12] is the sub-list for field type_name
 }
 
 func init() { file_berth_v1_decider_proto_init() }
@@ -636,13 +1105,18 @@ func file_berth_v1_decider_proto_init() {
 		(*DecideRequest_Snapshot)(nil),
 		(*DecideRequest_Reference)(nil),
 	}
+	file_berth_v1_decider_proto_msgTypes[6].OneofWrappers = []any{
+		(*SyncRequest_Begin)(nil),
+		(*SyncRequest_Changes)(nil),
+		(*SyncRequest_Commit)(nil),
+	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_berth_v1_decider_proto_rawDesc), len(file_berth_v1_decider_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   6,
+			NumMessages:   11,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -24,6 +24,7 @@ const _ = grpc.SupportPackageIsVersion9
 
 const (
 	DeciderService_Describe_FullMethodName = "/berth.v1.DeciderService/Describe"
+	DeciderService_Sync_FullMethodName     = "/berth.v1.DeciderService/Sync"
 	DeciderService_Decide_FullMethodName   = "/berth.v1.DeciderService/Decide"
 )
 
@@ -36,7 +37,8 @@ const (
 // or compared with another decider's.
 //
 // The smallest useful decider implements Describe and Decide with an inline
-// snapshot.
+// snapshot. One that also implements Sync is sent the state once and then what
+// changes of it.
 type DeciderServiceClient interface {
 	// Describe answers who this decider is, which constraints it understands and
 	// what it can take. The watcher asks once per connection and sends a pod only
@@ -52,6 +54,36 @@ type DeciderServiceClient interface {
 	//	UNIMPLEMENTED      not a decider; the watcher reports the address and
 	//	                   does not use it.
 	Describe(ctx context.Context, in *DescribeRequest, opts ...grpc.CallOption) (*DescribeResponse, error)
+	// Sync feeds a decider the state that requests refer to, see StateReference. The
+	// watcher sends: a begin, any number of changes, and a commit make a full state;
+	// after that, any number of changes and a commit make the next version of it. What
+	// was sent is seen by requests from its commit on, all of it at once. The decider
+	// answers each commit with the version that it holds now, or asks for everything
+	// anew (SyncResponse.resync); what is sent between that and the next begin is
+	// passed over.
+	//
+	// A decider holds one state. It is a cache: it goes when the stream that fed it
+	// ends, when that stream begins anew, and when a stream of a later epoch begins;
+	// nothing is lost with it. The same changes may reach any number of deciders.
+	//
+	// A record that makes no sense is named in the answer to its commit, and everything
+	// else is kept: a node with such a record, or with such a pod on it, is not used
+	// until it is replaced, and one without a key is left out. What a decider makes of
+	// the content is never a reason to resync: that is for messages that are missing,
+	// repeated or out of order, and for a digest that differs.
+	//
+	// Codes:
+	//
+	//	INVALID_ARGUMENT    a message is not one of the steps, or a begin names no
+	//	                    epoch. The watcher sends snapshots inline.
+	//	ABORTED             a later epoch began here. The watcher sends snapshots
+	//	                    inline and does not come back with this epoch.
+	//	RESOURCE_EXHAUSTED  the state is larger than this decider holds
+	//	                    (Limits.max_state_bytes). The watcher sends snapshots
+	//	                    inline and tries again after a while.
+	//	UNAVAILABLE         starting or draining; the watcher comes back.
+	//	UNIMPLEMENTED       this decider takes snapshots inline alone.
+	Sync(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[SyncRequest, SyncResponse], error)
 	// Decide answers, for each pod of the request in order, which node it should
 	// get, or why none will do. Each pod sees the placements of the pods before
 	// it; nothing survives the call.
@@ -75,8 +107,10 @@ type DeciderServiceClient interface {
 	//	                    names the field. The watcher does not retry the same
 	//	                    request; it counts the error and tries again when the
 	//	                    cluster has changed or after a backoff.
-	//	FAILED_PRECONDITION the referenced state is not held by this replica. The
-	//	                    watcher sends the snapshot inline.
+	//	FAILED_PRECONDITION the referenced state is not held by this replica and did
+	//	                    not come within the deadline, or it is past the exact
+	//	                    version. The message says what is held. The watcher uses
+	//	                    another replica, or sends the snapshot inline.
 	//	RESOURCE_EXHAUSTED  the request is larger than this decider takes, or too
 	//	                    many requests wait. The watcher uses another replica,
 	//	                    or fewer pods.
@@ -105,6 +139,19 @@ func (c *deciderServiceClient) Describe(ctx context.Context, in *DescribeRequest
 	return out, nil
 }
 
+func (c *deciderServiceClient) Sync(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[SyncRequest, SyncResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &DeciderService_ServiceDesc.Streams[0], DeciderService_Sync_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[SyncRequest, SyncResponse]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type DeciderService_SyncClient = grpc.BidiStreamingClient[SyncRequest, SyncResponse]
+
 func (c *deciderServiceClient) Decide(ctx context.Context, in *DecideRequest, opts ...grpc.CallOption) (*DecideResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(DecideResponse)
@@ -124,7 +171,8 @@ func (c *deciderServiceClient) Decide(ctx context.Context, in *DecideRequest, op
 // or compared with another decider's.
 //
 // The smallest useful decider implements Describe and Decide with an inline
-// snapshot.
+// snapshot. One that also implements Sync is sent the state once and then what
+// changes of it.
 type DeciderServiceServer interface {
 	// Describe answers who this decider is, which constraints it understands and
 	// what it can take. The watcher asks once per connection and sends a pod only
@@ -140,6 +188,36 @@ type DeciderServiceServer interface {
 	//	UNIMPLEMENTED      not a decider; the watcher reports the address and
 	//	                   does not use it.
 	Describe(context.Context, *DescribeRequest) (*DescribeResponse, error)
+	// Sync feeds a decider the state that requests refer to, see StateReference. The
+	// watcher sends: a begin, any number of changes, and a commit make a full state;
+	// after that, any number of changes and a commit make the next version of it. What
+	// was sent is seen by requests from its commit on, all of it at once. The decider
+	// answers each commit with the version that it holds now, or asks for everything
+	// anew (SyncResponse.resync); what is sent between that and the next begin is
+	// passed over.
+	//
+	// A decider holds one state. It is a cache: it goes when the stream that fed it
+	// ends, when that stream begins anew, and when a stream of a later epoch begins;
+	// nothing is lost with it. The same changes may reach any number of deciders.
+	//
+	// A record that makes no sense is named in the answer to its commit, and everything
+	// else is kept: a node with such a record, or with such a pod on it, is not used
+	// until it is replaced, and one without a key is left out. What a decider makes of
+	// the content is never a reason to resync: that is for messages that are missing,
+	// repeated or out of order, and for a digest that differs.
+	//
+	// Codes:
+	//
+	//	INVALID_ARGUMENT    a message is not one of the steps, or a begin names no
+	//	                    epoch. The watcher sends snapshots inline.
+	//	ABORTED             a later epoch began here. The watcher sends snapshots
+	//	                    inline and does not come back with this epoch.
+	//	RESOURCE_EXHAUSTED  the state is larger than this decider holds
+	//	                    (Limits.max_state_bytes). The watcher sends snapshots
+	//	                    inline and tries again after a while.
+	//	UNAVAILABLE         starting or draining; the watcher comes back.
+	//	UNIMPLEMENTED       this decider takes snapshots inline alone.
+	Sync(grpc.BidiStreamingServer[SyncRequest, SyncResponse]) error
 	// Decide answers, for each pod of the request in order, which node it should
 	// get, or why none will do. Each pod sees the placements of the pods before
 	// it; nothing survives the call.
@@ -163,8 +241,10 @@ type DeciderServiceServer interface {
 	//	                    names the field. The watcher does not retry the same
 	//	                    request; it counts the error and tries again when the
 	//	                    cluster has changed or after a backoff.
-	//	FAILED_PRECONDITION the referenced state is not held by this replica. The
-	//	                    watcher sends the snapshot inline.
+	//	FAILED_PRECONDITION the referenced state is not held by this replica and did
+	//	                    not come within the deadline, or it is past the exact
+	//	                    version. The message says what is held. The watcher uses
+	//	                    another replica, or sends the snapshot inline.
 	//	RESOURCE_EXHAUSTED  the request is larger than this decider takes, or too
 	//	                    many requests wait. The watcher uses another replica,
 	//	                    or fewer pods.
@@ -185,6 +265,9 @@ type UnimplementedDeciderServiceServer struct{}
 
 func (UnimplementedDeciderServiceServer) Describe(context.Context, *DescribeRequest) (*DescribeResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Describe not implemented")
+}
+func (UnimplementedDeciderServiceServer) Sync(grpc.BidiStreamingServer[SyncRequest, SyncResponse]) error {
+	return status.Error(codes.Unimplemented, "method Sync not implemented")
 }
 func (UnimplementedDeciderServiceServer) Decide(context.Context, *DecideRequest) (*DecideResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Decide not implemented")
@@ -228,6 +311,13 @@ func _DeciderService_Describe_Handler(srv interface{}, ctx context.Context, dec 
 	return interceptor(ctx, in, info, handler)
 }
 
+func _DeciderService_Sync_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(DeciderServiceServer).Sync(&grpc.GenericServerStream[SyncRequest, SyncResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type DeciderService_SyncServer = grpc.BidiStreamingServer[SyncRequest, SyncResponse]
+
 func _DeciderService_Decide_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(DecideRequest)
 	if err := dec(in); err != nil {
@@ -262,6 +352,13 @@ var DeciderService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _DeciderService_Decide_Handler,
 		},
 	},
-	Streams:  []grpc.StreamDesc{},
+	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "Sync",
+			Handler:       _DeciderService_Sync_Handler,
+			ServerStreams: true,
+			ClientStreams: true,
+		},
+	},
 	Metadata: "berth/v1/decider.proto",
 }

@@ -257,6 +257,174 @@ func (x *DisruptionBudget) GetDisruptedPods() []string {
 	return nil
 }
 
+// Changes turns one state into another. What it removes goes first; then each record
+// replaces the one with its key, or is new. A key that appears twice among the records
+// of one kind means the last of them. Removing what is not there is nothing.
+type Changes struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Nodes that are new or different, by name. The pods on a node stay when its record
+	// is replaced.
+	Nodes []*Node `protobuf:"bytes,1,rep,name=nodes,proto3" json:"nodes,omitempty"`
+	// Placed pods that are new or different, by uid; the node may be another.
+	PlacedPods []*PlacedPod `protobuf:"bytes,2,rep,name=placed_pods,json=placedPods,proto3" json:"placed_pods,omitempty"`
+	// Namespaces that are new or different, by name.
+	Namespaces []*Namespace `protobuf:"bytes,3,rep,name=namespaces,proto3" json:"namespaces,omitempty"`
+	// Disruption budgets that are new or different, by namespace and name.
+	DisruptionBudgets []*DisruptionBudget `protobuf:"bytes,4,rep,name=disruption_budgets,json=disruptionBudgets,proto3" json:"disruption_budgets,omitempty"`
+	// The names of nodes that are gone. Placed pods on them stay in the state and take
+	// part in nothing, until they are removed or a node of that name comes.
+	RemovedNodes []string `protobuf:"bytes,5,rep,name=removed_nodes,json=removedNodes,proto3" json:"removed_nodes,omitempty"`
+	// The uids of placed pods that are gone.
+	RemovedPlacedPods []string `protobuf:"bytes,6,rep,name=removed_placed_pods,json=removedPlacedPods,proto3" json:"removed_placed_pods,omitempty"`
+	// The names of namespaces that are gone.
+	RemovedNamespaces []string `protobuf:"bytes,7,rep,name=removed_namespaces,json=removedNamespaces,proto3" json:"removed_namespaces,omitempty"`
+	// The disruption budgets that are gone.
+	RemovedDisruptionBudgets []*DisruptionBudgetKey `protobuf:"bytes,8,rep,name=removed_disruption_budgets,json=removedDisruptionBudgets,proto3" json:"removed_disruption_budgets,omitempty"`
+	unknownFields            protoimpl.UnknownFields
+	sizeCache                protoimpl.SizeCache
+}
+
+func (x *Changes) Reset() {
+	*x = Changes{}
+	mi := &file_berth_v1_state_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Changes) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Changes) ProtoMessage() {}
+
+func (x *Changes) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_state_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Changes.ProtoReflect.Descriptor instead.
+func (*Changes) Descriptor() ([]byte, []int) {
+	return file_berth_v1_state_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *Changes) GetNodes() []*Node {
+	if x != nil {
+		return x.Nodes
+	}
+	return nil
+}
+
+func (x *Changes) GetPlacedPods() []*PlacedPod {
+	if x != nil {
+		return x.PlacedPods
+	}
+	return nil
+}
+
+func (x *Changes) GetNamespaces() []*Namespace {
+	if x != nil {
+		return x.Namespaces
+	}
+	return nil
+}
+
+func (x *Changes) GetDisruptionBudgets() []*DisruptionBudget {
+	if x != nil {
+		return x.DisruptionBudgets
+	}
+	return nil
+}
+
+func (x *Changes) GetRemovedNodes() []string {
+	if x != nil {
+		return x.RemovedNodes
+	}
+	return nil
+}
+
+func (x *Changes) GetRemovedPlacedPods() []string {
+	if x != nil {
+		return x.RemovedPlacedPods
+	}
+	return nil
+}
+
+func (x *Changes) GetRemovedNamespaces() []string {
+	if x != nil {
+		return x.RemovedNamespaces
+	}
+	return nil
+}
+
+func (x *Changes) GetRemovedDisruptionBudgets() []*DisruptionBudgetKey {
+	if x != nil {
+		return x.RemovedDisruptionBudgets
+	}
+	return nil
+}
+
+// DisruptionBudgetKey names a disruption budget.
+type DisruptionBudgetKey struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// metadata.namespace.
+	Namespace string `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	// metadata.name.
+	Name          string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DisruptionBudgetKey) Reset() {
+	*x = DisruptionBudgetKey{}
+	mi := &file_berth_v1_state_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DisruptionBudgetKey) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DisruptionBudgetKey) ProtoMessage() {}
+
+func (x *DisruptionBudgetKey) ProtoReflect() protoreflect.Message {
+	mi := &file_berth_v1_state_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DisruptionBudgetKey.ProtoReflect.Descriptor instead.
+func (*DisruptionBudgetKey) Descriptor() ([]byte, []int) {
+	return file_berth_v1_state_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *DisruptionBudgetKey) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *DisruptionBudgetKey) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
 var File_berth_v1_state_proto protoreflect.FileDescriptor
 
 const file_berth_v1_state_proto_rawDesc = "" +
@@ -283,7 +451,22 @@ const file_berth_v1_state_proto_rawDesc = "" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x123\n" +
 	"\bselector\x18\x03 \x01(\v2\x17.berth.v1.LabelSelectorR\bselector\x12/\n" +
 	"\x13disruptions_allowed\x18\x04 \x01(\x05R\x12disruptionsAllowed\x12%\n" +
-	"\x0edisrupted_pods\x18\x05 \x03(\tR\rdisruptedPodsB\x94\x01\n" +
+	"\x0edisrupted_pods\x18\x05 \x03(\tR\rdisruptedPods\"\xc6\x03\n" +
+	"\aChanges\x12$\n" +
+	"\x05nodes\x18\x01 \x03(\v2\x0e.berth.v1.NodeR\x05nodes\x124\n" +
+	"\vplaced_pods\x18\x02 \x03(\v2\x13.berth.v1.PlacedPodR\n" +
+	"placedPods\x123\n" +
+	"\n" +
+	"namespaces\x18\x03 \x03(\v2\x13.berth.v1.NamespaceR\n" +
+	"namespaces\x12I\n" +
+	"\x12disruption_budgets\x18\x04 \x03(\v2\x1a.berth.v1.DisruptionBudgetR\x11disruptionBudgets\x12#\n" +
+	"\rremoved_nodes\x18\x05 \x03(\tR\fremovedNodes\x12.\n" +
+	"\x13removed_placed_pods\x18\x06 \x03(\tR\x11removedPlacedPods\x12-\n" +
+	"\x12removed_namespaces\x18\a \x03(\tR\x11removedNamespaces\x12[\n" +
+	"\x1aremoved_disruption_budgets\x18\b \x03(\v2\x1d.berth.v1.DisruptionBudgetKeyR\x18removedDisruptionBudgets\"G\n" +
+	"\x13DisruptionBudgetKey\x12\x1c\n" +
+	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04nameB\x94\x01\n" +
 	"\fcom.berth.v1B\n" +
 	"StateProtoP\x01Z7github.com/berth-scheduler/berth/proto/berth/v1;berthv1\xa2\x02\x03BXX\xaa\x02\bBerth.V1\xca\x02\bBerth\\V1\xe2\x02\x14Berth\\V1\\GPBMetadata\xea\x02\tBerth::V1b\x06proto3"
 
@@ -299,28 +482,35 @@ func file_berth_v1_state_proto_rawDescGZIP() []byte {
 	return file_berth_v1_state_proto_rawDescData
 }
 
-var file_berth_v1_state_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
+var file_berth_v1_state_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
 var file_berth_v1_state_proto_goTypes = []any{
-	(*Snapshot)(nil),         // 0: berth.v1.Snapshot
-	(*Namespace)(nil),        // 1: berth.v1.Namespace
-	(*DisruptionBudget)(nil), // 2: berth.v1.DisruptionBudget
-	nil,                      // 3: berth.v1.Namespace.LabelsEntry
-	(*Node)(nil),             // 4: berth.v1.Node
-	(*PlacedPod)(nil),        // 5: berth.v1.PlacedPod
-	(*LabelSelector)(nil),    // 6: berth.v1.LabelSelector
+	(*Snapshot)(nil),            // 0: berth.v1.Snapshot
+	(*Namespace)(nil),           // 1: berth.v1.Namespace
+	(*DisruptionBudget)(nil),    // 2: berth.v1.DisruptionBudget
+	(*Changes)(nil),             // 3: berth.v1.Changes
+	(*DisruptionBudgetKey)(nil), // 4: berth.v1.DisruptionBudgetKey
+	nil,                         // 5: berth.v1.Namespace.LabelsEntry
+	(*Node)(nil),                // 6: berth.v1.Node
+	(*PlacedPod)(nil),           // 7: berth.v1.PlacedPod
+	(*LabelSelector)(nil),       // 8: berth.v1.LabelSelector
 }
 var file_berth_v1_state_proto_depIdxs = []int32{
-	4, // 0: berth.v1.Snapshot.nodes:type_name -> berth.v1.Node
-	5, // 1: berth.v1.Snapshot.placed_pods:type_name -> berth.v1.PlacedPod
-	1, // 2: berth.v1.Snapshot.namespaces:type_name -> berth.v1.Namespace
-	2, // 3: berth.v1.Snapshot.disruption_budgets:type_name -> berth.v1.DisruptionBudget
-	3, // 4: berth.v1.Namespace.labels:type_name -> berth.v1.Namespace.LabelsEntry
-	6, // 5: berth.v1.DisruptionBudget.selector:type_name -> berth.v1.LabelSelector
-	6, // [6:6] is the sub-list for method output_type
-	6, // [6:6] is the sub-list for method input_type
-	6, // [6:6] is the sub-list for extension type_name
-	6, // [6:6] is the sub-list for extension extendee
-	0, // [0:6] is the sub-list for field type_name
+	6,  // 0: berth.v1.Snapshot.nodes:type_name -> berth.v1.Node
+	7,  // 1: berth.v1.Snapshot.placed_pods:type_name -> berth.v1.PlacedPod
+	1,  // 2: berth.v1.Snapshot.namespaces:type_name -> berth.v1.Namespace
+	2,  // 3: berth.v1.Snapshot.disruption_budgets:type_name -> berth.v1.DisruptionBudget
+	5,  // 4: berth.v1.Namespace.labels:type_name -> berth.v1.Namespace.LabelsEntry
+	8,  // 5: berth.v1.DisruptionBudget.selector:type_name -> berth.v1.LabelSelector
+	6,  // 6: berth.v1.Changes.nodes:type_name -> berth.v1.Node
+	7,  // 7: berth.v1.Changes.placed_pods:type_name -> berth.v1.PlacedPod
+	1,  // 8: berth.v1.Changes.namespaces:type_name -> berth.v1.Namespace
+	2,  // 9: berth.v1.Changes.disruption_budgets:type_name -> berth.v1.DisruptionBudget
+	4,  // 10: berth.v1.Changes.removed_disruption_budgets:type_name -> berth.v1.DisruptionBudgetKey
+	11, // [11:11] is the sub-list for method output_type
+	11, // [11:11] is the sub-list for method input_type
+	11, // [11:11] is the sub-list for extension type_name
+	11, // [11:11] is the sub-list for extension extendee
+	0,  // [0:11] is the sub-list for field type_name
 }
 
 func init() { file_berth_v1_state_proto_init() }
@@ -337,7 +527,7 @@ func file_berth_v1_state_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_berth_v1_state_proto_rawDesc), len(file_berth_v1_state_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   4,
+			NumMessages:   6,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
