@@ -2,6 +2,14 @@ package filter
 
 import "github.com/berth-scheduler/berth/decider/internal/model"
 
+// Why affinity between pods rules a node out: wanted pods are not near, unwanted ones
+// are, or such that do not want the pod.
+var (
+	AffinityUnmet = Reason{Text: "node(s) didn't match pod affinity rules"}
+	Repelled      = Reason{Text: "node(s) didn't match pod anti-affinity rules", EvictionCouldHelp: true}
+	Repelling     = Reason{Text: "node(s) didn't satisfy existing pods anti-affinity rules", EvictionCouldHelp: true}
+)
+
 // podAffinity rejects nodes that are not near the pods that the pod needs, that are
 // near pods that it must not be near, or that are near pods that must not be near
 // it. A node without a term's topology key is near nobody.
@@ -28,18 +36,15 @@ func podAffinity(p *model.Pod, s *model.Snapshot) Check {
 		return Check{}
 	}
 	first := c.selects(p.Affinity.Required, p.Labels, p.Namespace)
-	unwanted := Reason{Text: "node(s) didn't match pod affinity rules"}
-	repelled := Reason{Text: "node(s) didn't match pod anti-affinity rules", EvictionCouldHelp: true}
-	repelling := Reason{Text: "node(s) didn't satisfy existing pods anti-affinity rules", EvictionCouldHelp: true}
 	return Check{
 		Reject: func(n *model.Node, reasons []Reason) []Reason {
 			switch {
 			case !c.wants(n, first):
-				return append(reasons, unwanted)
+				return append(reasons, AffinityUnmet)
 			case c.unwanted.near(n):
-				return append(reasons, repelled)
+				return append(reasons, Repelled)
 			case c.repelling.near(n):
-				return append(reasons, repelling)
+				return append(reasons, Repelling)
 			}
 			return reasons
 		},

@@ -20,6 +20,9 @@ type Rule struct {
 	Name string
 	// Constraints are the names of the contract that the rule honours.
 	Constraints []string
+	// DefaultSpread are PodTopologySpread's constraints of pods without any of their
+	// own.
+	DefaultSpread []model.SpreadConstraint
 	// For compiles the rule for one pod: what depends on the pod alone, and what is
 	// counted over the cluster, is done here, once.
 	For func(p *model.Pod, s *model.Snapshot) Check
@@ -128,7 +131,7 @@ func Rules(names []string, args Args) ([]Rule, error) {
 		case "NodeResourcesFit":
 			rule.For = resources(args.IgnoredResources, args.IgnoredResourceGroups)
 		case PodTopologySpread:
-			rule.For = topologySpread(args.DefaultSpread)
+			rule.For, rule.DefaultSpread = topologySpread(args.DefaultSpread), args.DefaultSpread
 		case InterPodAffinity:
 			rule.For = podAffinity
 		case "NodeDeclaredFeatures":

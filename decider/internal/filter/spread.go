@@ -4,12 +4,16 @@ import (
 	"github.com/berth-scheduler/berth/decider/internal/model"
 )
 
+// Why a spread constraint rules a node out.
+var (
+	SpreadMissing = Reason{Text: "node(s) didn't match pod topology spread constraints (missing required label)"}
+	SpreadSkewed  = Reason{Text: "node(s) didn't match pod topology spread constraints", EvictionCouldHelp: true}
+)
+
 // topologySpread rejects nodes on which the pod would break a hard spread
 // constraint: one of its own or, if it has none at all, one of defaults.
 func topologySpread(defaults []model.SpreadConstraint) func(*model.Pod, *model.Snapshot) Check {
 	defaults = hard(defaults)
-	missing := Reason{Text: "node(s) didn't match pod topology spread constraints (missing required label)"}
-	skewed := Reason{Text: "node(s) didn't match pod topology spread constraints", EvictionCouldHelp: true}
 	return func(p *model.Pod, s *model.Snapshot) Check {
 		spread := newSpread(p, defaults)
 		if len(spread) == 0 {
@@ -27,10 +31,10 @@ func topologySpread(defaults []model.SpreadConstraint) func(*model.Pod, *model.S
 					c := &spread[i]
 					domain, ok := n.Labels[c.TopologyKey]
 					if !ok {
-						return append(reasons, missing)
+						return append(reasons, SpreadMissing)
 					}
 					if c.pods[domain]+c.self-c.minimum() > c.MaxSkew {
-						return append(reasons, skewed)
+						return append(reasons, SpreadSkewed)
 					}
 				}
 				return reasons
@@ -60,6 +64,16 @@ func hard(constraints []model.SpreadConstraint) []model.SpreadConstraint {
 		}
 	}
 	return of
+}
+
+// HardSpread returns the hard constraints of p, each with its selector: its own or, if
+// it has none at all, those of defaults.
+func HardSpread(p *model.Pod, defaults []model.SpreadConstraint) []model.SpreadConstraint {
+	var constraints []model.SpreadConstraint
+	for _, c := range newSpread(p, hard(defaults)) {
+		constraints = append(constraints, c.SpreadConstraint)
+	}
+	return constraints
 }
 
 // spread is the hard constraints of one pod, in order.

@@ -34,7 +34,7 @@ func podAffinity(required int64, onlyOwn bool) func(*model.Turn) Scorer {
 		if len(a.topologies) == 0 {
 			return Scorer{}
 		}
-		return Scorer{Score: a.score, Normalize: scale}
+		return Scorer{Score: a.score, Normalize: ScaleAffinity}
 	}
 }
 
@@ -117,9 +117,9 @@ func (a *attraction) score(n *model.Node) int64 {
 	return score
 }
 
-// scale makes the lowest score 0 and the highest Max; where all are equal, 0. The
+// ScaleAffinity makes the lowest score 0 and the highest Max; where all are equal, 0. The
 // operations are kube-scheduler's, in its order, so that rounding is the same.
-func scale(scores []int64) {
+func ScaleAffinity(scores []int64) {
 	lowest, highest := slices.Min(scores), slices.Max(scores)
 	for i, score := range scores {
 		if highest == lowest {

@@ -22,6 +22,8 @@ type Rule struct {
 	Name string
 	// Weight is what the normalised score is multiplied by in the sum.
 	Weight int64
+	// Args are the arguments that it was made with.
+	Args *Args
 	// For compiles the rule for one pod's turn: what depends on the pod, and what is
 	// counted over the cluster or the feasible nodes, is done here, once.
 	For func(t *model.Turn) Scorer
@@ -72,7 +74,7 @@ func Rules(weights []Weight, args Args) ([]Rule, error) {
 		if err := checkWeight(w); err != nil {
 			return nil, err
 		}
-		rule := Rule{Name: w.Name, Weight: w.Weight}
+		rule := Rule{Name: w.Name, Weight: w.Weight, Args: &args}
 		switch w.Name {
 		case "ImageLocality":
 			rule.For = images

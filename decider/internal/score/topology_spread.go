@@ -21,6 +21,32 @@ func topologySpread(defaults []model.SpreadConstraint, systemDefaulted bool) fun
 	}
 }
 
+// SoftSpread returns the soft constraints of p, each with its selector: its own or, if
+// it has none at all, those of defaults. allKeys is set if nodes without one of the
+// topology keys are ignored.
+func SoftSpread(p *model.Pod, defaults []model.SpreadConstraint, systemDefaulted bool) (constraints []model.SpreadConstraint, allKeys bool) {
+	switch {
+	case len(p.Spread) > 0:
+		return soft(p.Spread), true
+	case !p.SpreadSelector.SelectsAll() && !p.SpreadSelector.SelectsNothing():
+		constraints = soft(defaults)
+		for i := range constraints {
+			constraints[i].Selector = p.SpreadSelector
+		}
+	}
+	return constraints, !systemDefaulted
+}
+
+// SpreadWeight makes up for small numbers of pods where there are many domains: size is
+// how many, or how many nodes if every node is its own.
+func SpreadWeight(size int) float64 { return math.Log(float64(size + 2)) }
+
+// SpreadPart is what one constraint adds to the raw score of a node in a domain with so
+// many pods, before it is rounded.
+func SpreadPart(pods int64, weight float64, maxSkew int64) float64 {
+	return float64(float64(pods)*weight) + float64(maxSkew-1)
+}
+
 // soft returns the constraints by which nodes are liked less rather than ruled out.
 func soft(constraints []model.SpreadConstraint) []model.SpreadConstraint {
 	return slices.DeleteFunc(slices.Clone(constraints), func(c model.SpreadConstraint) bool { return c.Hard })
@@ -100,7 +126,7 @@ func (s *spread) addDomains() {
 		if c.domains != nil {
 			size = len(c.domains)
 		}
-		c.weight = math.Log(float64(size + 2))
+		c.weight = SpreadWeight(size)
 	}
 }
 
@@ -149,23 +175,28 @@ func (s *spread) score(n *model.Node) int64 {
 		if c.domains == nil {
 			pods = c.onNode.of(n)
 		}
-		score += float64(float64(pods)*c.weight) + float64(c.MaxSkew-1)
+		score += SpreadPart(pods, c.weight, c.MaxSkew)
 	}
 	return int64(math.Round(score))
 }
 
-// normalize turns the scores round: the lowest becomes Max, the highest what the
-// lowest is of it.
+// normalize is NormalizeSpread for the feasible nodes.
 func (s *spread) normalize(scores []int64) {
+	NormalizeSpread(scores, func(i int) bool { return s.ignores(s.turn.Feasible[i]) })
+}
+
+// NormalizeSpread turns raw scores of PodTopologySpread round: the lowest becomes Max,
+// the highest what the lowest is of it, and those that are ignored, by their place, 0.
+func NormalizeSpread(scores []int64, ignored func(i int) bool) {
 	lowest, highest := int64(math.MaxInt64), int64(0)
-	for i, n := range s.turn.Feasible {
-		if !s.ignores(n) {
+	for i := range scores {
+		if !ignored(i) {
 			lowest, highest = min(lowest, scores[i]), max(highest, scores[i])
 		}
 	}
-	for i, n := range s.turn.Feasible {
+	for i := range scores {
 		switch {
-		case s.ignores(n):
+		case ignored(i):
 			scores[i] = 0
 		case highest == 0:
 			scores[i] = Max
