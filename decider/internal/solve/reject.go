@@ -11,9 +11,9 @@ import (
 	berthv1 "github.com/berth-scheduler/berth/proto/berth/v1"
 )
 
-// maxNamed is how many nodes a wake condition names at most. With more, any node
+// MaxNamed is how many nodes a wake condition names at most. With more, any node
 // will do: what must be free tells the watcher enough.
-const maxNamed = 16
+const MaxNamed = 16
 
 // reject sums up why no node can take p. A reason that eviction could remedy on
 // some nodes and not on others is counted once for each. evictable are the nodes on
@@ -32,15 +32,11 @@ const maxNamed = 16
 // A node that another rule ruled out before those were asked is waited for as ever:
 // once that rule takes it, the next rejection waits for these.
 func reject(s *model.Snapshot, p *model.Pod, rules *filter.Filter) (_ *berthv1.Rejection, evictable []*model.Node) {
-	type key struct {
-		rule   string
-		reason filter.Reason
-	}
-	counts := map[key]*int32{}
+	counts := map[Because]*int32{}
 	// Neighbours mostly have the same reason; last saves looking it up.
-	var last key
+	var last Because
 	var lastCount *int32
-	count := func(k key) {
+	count := func(k Because) {
 		if lastCount == nil || k != last {
 			if counts[k] == nil {
 				counts[k] = new(int32)
@@ -53,32 +49,45 @@ func reject(s *model.Snapshot, p *model.Pod, rules *filter.Filter) (_ *berthv1.R
 		rule, reasons := rules.Reject(n)
 		couldHelp := true
 		for _, reason := range reasons {
-			count(key{rule, reason})
+			count(Because{rule, reason})
 			couldHelp = couldHelp && reason.EvictionCouldHelp
 		}
 		if couldHelp {
 			evictable = append(evictable, n)
 		}
 	}
+	return NewRejection(p, len(s.Nodes), counts, rules.Free(), len(evictable), evictable), evictable
+}
+
+// Because is why a rule rules a node out.
+type Because struct {
+	Rule   string
+	Reason filter.Reason
+}
+
+// NewRejection says that none of so many nodes takes p: counts are how many are ruled
+// out because of what, free is what must be free on one, and evictable is on how many
+// nothing but pods is in the way; those are in named if they are not more than MaxNamed.
+func NewRejection(p *model.Pod, nodes int, counts map[Because]*int32, free map[string]int64, evictable int, named []*model.Node) *berthv1.Rejection {
 	rejection := &berthv1.Rejection{}
 	texts := map[string]int32{}
 	by := map[string]bool{}
 	whole := ""
 	for k, nodes := range counts {
 		rejection.Rules = append(rejection.Rules, &berthv1.RuleRejection{
-			Rule: k.rule, Text: k.reason.Text, Nodes: *nodes, EvictionCouldHelp: k.reason.EvictionCouldHelp,
+			Rule: k.Rule, Text: k.Reason.Text, Nodes: *nodes, EvictionCouldHelp: k.Reason.EvictionCouldHelp,
 		})
-		texts[k.reason.Text] += *nodes
-		by[k.rule] = true
-		if k.reason.WholePod {
-			whole = k.reason.Text
+		texts[k.Reason.Text] += *nodes
+		by[k.Rule] = true
+		if k.Reason.WholePod {
+			whole = k.Reason.Text
 		}
 	}
 	slices.SortFunc(rejection.Rules, func(a, b *berthv1.RuleRejection) int {
 		return cmp.Or(cmp.Compare(a.GetRule(), b.GetRule()), cmp.Compare(a.GetText(), b.GetText()),
 			byEviction(a.GetEvictionCouldHelp(), b.GetEvictionCouldHelp()))
 	})
-	rejection.Message = message(len(s.Nodes), whole, texts)
+	rejection.Message = message(nodes, whole, texts)
 	switch {
 	case by[filter.InterPodAffinity]:
 		rejection.WakeConditions = []*berthv1.WakeCondition{
@@ -92,9 +101,9 @@ func reject(s *model.Snapshot, p *model.Pod, rules *filter.Filter) (_ *berthv1.R
 			{Object: berthv1.ObjectKind_OBJECT_KIND_PLACED_POD},
 		}
 	default:
-		rejection.WakeConditions = wakeConditions(p, rules.Free(), evictable)
+		rejection.WakeConditions = wakeConditions(p, free, evictable, named)
 	}
-	return rejection, evictable
+	return rejection
 }
 
 // byEviction puts false before true.
@@ -131,7 +140,7 @@ func message(nodes int, whole string, texts map[string]int32) string {
 // What p needs must be free after a pod went away. It is not asked of a node that
 // changed: a node that loses a taint while it is full has to be looked at, so
 // that the next rejection waits for its pods.
-func wakeConditions(p *model.Pod, free map[string]int64, evictable []*model.Node) []*berthv1.WakeCondition {
+func wakeConditions(p *model.Pod, free map[string]int64, evictable int, named []*model.Node) []*berthv1.WakeCondition {
 	node := &berthv1.WakeCondition{
 		Object:  berthv1.ObjectKind_OBJECT_KIND_NODE,
 		Changes: []berthv1.ChangeKind{berthv1.ChangeKind_CHANGE_KIND_ADDED, berthv1.ChangeKind_CHANGE_KIND_UPDATED},
@@ -139,7 +148,7 @@ func wakeConditions(p *model.Pod, free map[string]int64, evictable []*model.Node
 	if p.NodeName != "" {
 		node.NodeNames = []string{p.NodeName}
 	}
-	if len(evictable) == 0 {
+	if evictable == 0 {
 		return []*berthv1.WakeCondition{node}
 	}
 	placed := &berthv1.WakeCondition{
@@ -147,8 +156,8 @@ func wakeConditions(p *model.Pod, free map[string]int64, evictable []*model.Node
 		Changes: []berthv1.ChangeKind{berthv1.ChangeKind_CHANGE_KIND_UPDATED, berthv1.ChangeKind_CHANGE_KIND_DELETED},
 		Free:    free,
 	}
-	if len(evictable) <= maxNamed {
-		for _, n := range evictable {
+	if evictable <= MaxNamed {
+		for _, n := range named {
 			placed.NodeNames = append(placed.NodeNames, n.Name)
 		}
 	}

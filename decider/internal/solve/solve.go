@@ -69,9 +69,12 @@ type Request struct {
 }
 
 // Decide returns one decision per pod, in order, and nil for a nil pod.
-func (s *Solver) Decide(r *Request) []*berthv1.Decision {
+func (s *Solver) Decide(r *Request) []*berthv1.Decision { return r.Each(s.One) }
+
+// Each has decide called for one pod after the other, as Solver.One is, and takes back
+// in the end what they undo. It returns as Solver.Decide does.
+func (r *Request) Each(decide func(r *Request, index int, p *model.Pod) (_ *berthv1.Decision, undo func())) []*berthv1.Decision {
 	decisions := make([]*berthv1.Decision, len(r.Pods))
-	r.feasible = make([]*model.Node, 0, len(r.Snapshot.Nodes))
 	stopped := false
 	for i, p := range r.Pods {
 		if p == nil {
@@ -80,7 +83,7 @@ func (s *Solver) Decide(r *Request) []*berthv1.Decision {
 		stopped = stopped || r.stopped()
 		if !stopped {
 			var undo func()
-			if decisions[i], undo = s.decide(r, i, p); undo != nil {
+			if decisions[i], undo = decide(r, i, p); undo != nil {
 				defer undo()
 			}
 			stopped = decisions[i] == nil
@@ -94,11 +97,14 @@ func (s *Solver) Decide(r *Request) []*berthv1.Decision {
 
 func (r *Request) stopped() bool { return r.Stop != nil && r.Stop() }
 
-// decide decides on one pod and shows the pods after it what becomes of it; undo
-// takes that back and is nil if there is nothing to see. The decision is nil if it
-// was told to stop.
-func (s *Solver) decide(r *Request, index int, p *model.Pod) (_ *berthv1.Decision, undo func()) {
+// One decides on one pod, the one at index, and shows the pods after it what becomes
+// of it; undo takes that back and is nil if there is nothing to see. The decision is
+// nil if it was told to stop.
+func (s *Solver) One(r *Request, index int, p *model.Pod) (_ *berthv1.Decision, undo func()) {
 	decision := &berthv1.Decision{PodUid: p.UID}
+	if r.feasible == nil {
+		r.feasible = make([]*model.Node, 0, len(r.Snapshot.Nodes))
+	}
 	profile := s.Profile(p.Record.GetSchedulerName())
 	rules := filter.Compile(profile.Rules, p, r.Snapshot)
 	turn := &model.Turn{
