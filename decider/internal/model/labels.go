@@ -50,6 +50,13 @@ func (s *LabelSelector) Matches(labels map[string]string) bool {
 	return true
 }
 
+// Keys calls yield with the keys of the labels that the selector reads.
+func (s *LabelSelector) Keys(yield func(key string)) {
+	for i := range s.requirements {
+		yield(s.requirements[i].key)
+	}
+}
+
 // SelectsAll says whether the selector has no requirements and selects every
 // object.
 func (s *LabelSelector) SelectsAll() bool { return !s.nothing && len(s.requirements) == 0 }

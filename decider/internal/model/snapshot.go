@@ -117,6 +117,9 @@ type Observer interface {
 // Observe has o told of every change from now on; nil has nobody told.
 func (s *Snapshot) Observe(o Observer) { s.observer = o }
 
+// Nominations returns for how many pods room is set aside on nodes.
+func (s *Snapshot) Nominations() int { return len(s.nominations) }
+
 // Node returns the node of this name, nil if there is none.
 func (s *Snapshot) Node(name string) *Node { return s.byName[name] }
 
