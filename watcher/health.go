@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/http/pprof"
 	"strings"
 	"sync"
 	"time"
@@ -61,9 +62,9 @@ func (r reachable) Collect(ch chan<- prometheus.Metric) {
 	}
 }
 
-// serveMetrics serves /metrics, /livez and /readyz until ctx ends. Its error says
-// that it could not begin.
-func serveMetrics(ctx context.Context, wg *sync.WaitGroup, address string, registry *prometheus.Registry, ready func() error) error {
+// serveMetrics serves /metrics, /livez and /readyz until ctx ends, and with profiling
+// also /debug/pprof. Its error says that it could not begin.
+func serveMetrics(ctx context.Context, wg *sync.WaitGroup, address string, profiling bool, registry *prometheus.Registry, ready func() error) error {
 	listener, err := net.Listen("tcp", address)
 	if err != nil {
 		return fmt.Errorf("--metrics-listen %s: %w", address, err)
@@ -78,6 +79,11 @@ func serveMetrics(ctx context.Context, wg *sync.WaitGroup, address string, regis
 		}
 		fmt.Fprintln(w, "ok")
 	})
+	if profiling {
+		mux.HandleFunc("/debug/pprof/", pprof.Index) // heap, allocs, goroutine and the like
+		mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
+		mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
+	}
 	server := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
 	klog.FromContext(ctx).Info("Serving metrics", "address", listener.Addr().String())
 	wg.Go(func() {

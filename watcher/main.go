@@ -189,7 +189,7 @@ func schedule(ctx context.Context, o *options) error {
 	defer background.Wait()
 	defer end()
 	if o.metricsListen != "" {
-		if err := serveMetrics(running, &background, o.metricsListen, registry, readiness(watch, pool)); err != nil {
+		if err := serveMetrics(running, &background, o.metricsListen, o.profiling, registry, readiness(watch, pool)); err != nil {
 			return err
 		}
 	}

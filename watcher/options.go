@@ -35,6 +35,7 @@ type options struct {
 	signalMinChange float64
 
 	metricsListen   string
+	profiling       bool
 	maxMessageBytes int
 	decideTimeout   time.Duration
 	maxBatchPods    int
@@ -81,6 +82,7 @@ func parseOptions(args []string, out io.Writer, addLogging func(*flag.FlagSet)) 
 	fs.DurationVar(&o.signalMaxAge, "signal-max-age", 5*time.Minute, "how long after its time a signal's value holds")
 	fs.Float64Var(&o.signalMinChange, "signal-min-change", 0.05, "part of a signal's value that it has to change by for deciders to be told; 0 means every change")
 	fs.StringVar(&o.metricsListen, "metrics-listen", "127.0.0.1:0", "`address` that serves /metrics, /livez and /readyz; port 0 means any, which is logged; empty means off")
+	fs.BoolVar(&o.profiling, "profiling", false, "serve Go's profiles, at /debug/pprof, on --metrics-listen")
 	fs.IntVar(&o.maxMessageBytes, "max-message-bytes", 64<<20, "largest message to and from deciders")
 	fs.DurationVar(&o.decideTimeout, "decide-timeout", 15*time.Second, "how long one decider may take to answer")
 	fs.IntVar(&o.maxBatchPods, "max-batch-pods", 500, "most pods in one request to a decider")
