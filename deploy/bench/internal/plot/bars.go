@@ -136,8 +136,8 @@ func (b Bars) validate() error {
 	switch {
 	case len(b.Groups) == 0:
 		return errors.New("no groups: draw nothing instead")
-	case len(b.Systems) == 0 || len(b.Systems) > series:
-		return fmt.Errorf("%d systems: from 1 to %d can be told apart", len(b.Systems), series)
+	case len(b.Systems) == 0 || len(b.Systems) > colours:
+		return fmt.Errorf("%d systems: from 1 to %d can be told apart", len(b.Systems), colours)
 	}
 	for _, g := range b.Groups {
 		if len(g.Values) != len(b.Systems) {

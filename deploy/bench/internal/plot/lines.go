@@ -13,7 +13,7 @@ type Lines struct {
 	// X and Y label the axes: what and in which unit, such as "nodes" and
 	// "ns per decision".
 	X, Y   string
-	Series []Series // at most 8
+	Series []Series // at most 16, dashed from the ninth on
 }
 
 // A Series is one line.
@@ -82,7 +82,7 @@ func (l Lines) SVG() ([]byte, error) {
 	aside := left + linesWidth + 2*gap
 	for i, name := range names {
 		centre := top + (float64(i)+0.5)*legendRow
-		c.path("line "+class(i), []Point{{aside, centre}, {aside + 2*swatch, centre}})
+		c.path(lineClass(i), []Point{{aside, centre}, {aside + 2*swatch, centre}})
 		c.marker(i, aside+swatch, centre, "")
 		c.text("name", aside+2*swatch+gap, centre+textSize/3, start, name)
 	}
@@ -94,6 +94,14 @@ func (l Lines) SVG() ([]byte, error) {
 	return c.svg(width, y.at+max(2*gap+2*textSize, beyond)+margin, l.Title), nil
 }
 
+// lineClass returns the classes of the i-th line.
+func lineClass(i int) string {
+	if i < colours {
+		return "line " + class(i)
+	}
+	return "line dashed " + class(i)
+}
+
 // series draws the i-th line.
 func (c *canvas) series(i int, s Series, x, y logAxis) {
 	points := make([]Point, len(s.Points))
@@ -101,7 +109,7 @@ func (c *canvas) series(i int, s Series, x, y logAxis) {
 		points[j] = Point{x.pixel(p.X), y.pixel(p.Y)}
 	}
 	if len(points) > 1 {
-		c.path("line "+class(i), points)
+		c.path(lineClass(i), points)
 	}
 	for j, p := range s.Points {
 		c.marker(i, points[j].X, points[j].Y, fmt.Sprintf("%s: %s at %s", s.Name, number(p.Y), number(p.X)))
@@ -109,8 +117,8 @@ func (c *canvas) series(i int, s Series, x, y logAxis) {
 }
 
 func (l Lines) validate() error {
-	if len(l.Series) > series {
-		return fmt.Errorf("%d series: at most %d can be told apart", len(l.Series), series)
+	if len(l.Series) > 2*colours {
+		return fmt.Errorf("%d series: at most %d can be told apart", len(l.Series), 2*colours)
 	}
 	points := 0
 	for _, s := range l.Series {

@@ -23,6 +23,7 @@ text{font-family:system-ui,-apple-system,"Segoe UI",Helvetica,Arial,sans-serif;f
 .axis{stroke:#59636e;stroke-width:1}
 .spread{stroke:#1f2328;stroke-width:1.5}
 .line.line{fill:none;stroke-width:2}
+.dashed{stroke-dasharray:6 4}
 .s0{fill:#0969da;stroke:#0969da}
 .s1{fill:#bc4c00;stroke:#bc4c00}
 .s2{fill:#1a7f37;stroke:#1a7f37}
@@ -49,9 +50,9 @@ text{fill:#f0f6fc}
 }
 `
 
-// series is how many colours there are, and so how many systems or lines a
-// picture can tell apart.
-const series = 8
+// colours is how many there are, and so how many systems bars can tell apart;
+// lines are dashed once they are used up, and so there can be twice as many.
+const colours = 8
 
 // Sizes in pixels, shared by every picture.
 const (
@@ -64,7 +65,7 @@ const (
 )
 
 // class returns the class that has the colours of the i-th series.
-func class(i int) string { return fmt.Sprintf("s%d", i%series) }
+func class(i int) string { return fmt.Sprintf("s%d", i%colours) }
 
 // finite says whether v can be drawn on a linear axis that begins at zero.
 func finite(v float64) bool { return v >= 0 && !math.IsInf(v, 1) }

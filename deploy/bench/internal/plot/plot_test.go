@@ -5,6 +5,7 @@ import (
 	"encoding/xml"
 	"errors"
 	"flag"
+	"fmt"
 	"io"
 	"math"
 	"os"
@@ -47,9 +48,20 @@ var pictures = map[string]picture{
 			{Name: "not measured"},
 		},
 	},
+	"dashed.svg": plot.Lines{Title: "More lines than colours", X: "nodes", Y: "bytes", Series: many()},
 	"few.svg": plot.Lines{Title: "Two powers of ten have finer ticks", X: "bytes", Y: "seconds", Series: []plot.Series{
 		{Name: "full", Points: []plot.Point{{1, 0.02}, {30, 0.5}}},
 	}},
+}
+
+// many returns as many lines as can be told apart.
+func many() []plot.Series {
+	lines := make([]plot.Series, 16)
+	for i := range lines {
+		y := math.Pow(10, float64(i)/4)
+		lines[i] = plot.Series{Name: fmt.Sprintf("%d classes", i+1), Points: []plot.Point{{1e3, y}, {1e6, y * 30}}}
+	}
+	return lines
 }
 
 func TestPictures(t *testing.T) {
@@ -95,7 +107,7 @@ func TestAnythingFits(t *testing.T) {
 		}
 		coordinate := rapid.Custom(func(t *rapid.T) float64 { return math.Pow(10, rapid.Float64Range(-9, 12).Draw(t, "exponent")) })
 		lines := plot.Lines{Title: name.Draw(t, "title"), X: name.Draw(t, "x"), Y: name.Draw(t, "y")}
-		for range rapid.IntRange(1, 8).Draw(t, "series") {
+		for range rapid.IntRange(1, 16).Draw(t, "series") {
 			var points []plot.Point
 			for range rapid.IntRange(1, 6).Draw(t, "points") {
 				points = append(points, plot.Point{X: coordinate.Draw(t, "x"), Y: coordinate.Draw(t, "y")})
@@ -129,7 +141,7 @@ func TestNamesWhatCannotBeDrawn(t *testing.T) {
 		`median 3 is not from low 1 to high 2`: plot.Bars{Systems: []string{"a"}, Groups: group(plot.Value{Median: 3, Low: 1, High: 2})},
 		`median 1 is not from low 2 to high 3`: plot.Bars{Systems: []string{"a"}, Groups: group(plot.Value{Median: 1, Low: 2, High: 3})},
 		`no points`:                            plot.Lines{Series: line()},
-		`9 series`:                             plot.Lines{Series: make([]plot.Series, 9)},
+		`17 series`:                            plot.Lines{Series: make([]plot.Series, 17)},
 		`series "s": point 0, 1: want finite values abov`: plot.Lines{Series: line(plot.Point{X: 0, Y: 1})},
 		`point 1, NaN`:  plot.Lines{Series: line(plot.Point{X: 1, Y: math.NaN()})},
 		`point 1, +Inf`: plot.Lines{Series: line(plot.Point{X: 1, Y: math.Inf(1)})},
