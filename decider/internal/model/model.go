@@ -38,3 +38,15 @@ func checkConstraints(names []string) *FieldError {
 	}
 	return nil
 }
+
+// firstUnknown returns the first name by name of a constraint that is not understood,
+// or "".
+func firstUnknown(names []string, understood map[string]bool) string {
+	first := ""
+	for _, name := range names {
+		if !understood[name] && (first == "" || name < first) {
+			first = name
+		}
+	}
+	return first
+}

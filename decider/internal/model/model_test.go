@@ -1,14 +1,16 @@
 package model
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"math/rand/v2"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
+	gocmp "github.com/google/go-cmp/cmp"
 
 	berthv1 "github.com/berth-scheduler/berth/proto/berth/v1"
 )
@@ -40,7 +42,7 @@ func TestRequestsOrder(t *testing.T) {
 	for _, a := range p.Requests {
 		names = append(names, a.Name)
 	}
-	if diff := cmp.Diff([]string{"cpu", "memory", "ephemeral-storage", "a/a", "z/z"}, names); diff != "" {
+	if diff := gocmp.Diff([]string{"cpu", "memory", "ephemeral-storage", "a/a", "z/z"}, names); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -99,7 +101,13 @@ func TestAddRemove(t *testing.T) {
 		for _, q := range n.Pods {
 			want.Add(q)
 		}
-		if got, want := fmt.Sprint(n.Requested, n.ScoreRequested, n.Ports, n.Affine), fmt.Sprint(want.Requested, want.ScoreRequested, want.Ports, want.Affine); got != want {
+		sums := func(n *Node) string {
+			ports, affine := slices.Clone(n.Ports), slices.Clone(n.Affine)
+			slices.SortFunc(ports, func(a, b Port) int { return cmp.Compare(a.Number, b.Number) })
+			slices.SortFunc(affine, func(a, b *PlacedPod) int { return strings.Compare(a.UID, b.UID) })
+			return fmt.Sprint(n.Requested, n.ScoreRequested, ports, affine)
+		}
+		if got, want := sums(n), sums(&want); got != want {
 			t.Fatalf("step %d: %s, want %s", step, got, want)
 		}
 		if s.Affine != len(n.Affine) {
@@ -182,7 +190,7 @@ func TestLongSelector(t *testing.T) {
 // What is undone was never there: sums, ports and the nomination.
 func TestPlaceUndo(t *testing.T) {
 	s, err := NewSnapshot(&berthv1.Snapshot{
-		Nodes:      []*berthv1.Node{{Name: "a"}, {Name: "b"}},
+		Nodes:      []*berthv1.Node{{Name: "a"}, {Name: "b", Allocatable: map[string]int64{"x/y": 2}}},
 		PlacedPods: []*berthv1.PlacedPod{{Uid: "p", NodeName: "a", Nominated: true, Requests: map[string]int64{"cpu": 1}}},
 	}, nil)
 	if err != nil {

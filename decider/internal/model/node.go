@@ -42,9 +42,9 @@ type Node struct {
 	// Labels are metadata.labels.
 	Labels map[string]string
 	// Pods are those that hold room here, in no particular order. Affine are those
-	// of them that have affinity or anti-affinity to pods, in the order of Pods.
+	// of them that have affinity or anti-affinity to pods, in no particular order.
 	Pods, Affine []*PlacedPod
-	// Ports are those that the pods on it hold, in the order of Pods.
+	// Ports are those that the pods on it hold, in no particular order.
 	Ports []Port
 	// Discouraging are the taints that new pods avoid where they can:
 	// PreferNoSchedule, in order.
@@ -63,6 +63,9 @@ type Node struct {
 	// ProblemOfPod is set if the Problem is one of a pod on the node.
 	ProblemOfPod bool
 
+	// odd are the pods of the node because of which it cannot be used, in no particular
+	// order.
+	odd []*PlacedPod
 	// snapshot is the one that the node is in, or nil.
 	snapshot *Snapshot
 }
@@ -123,6 +126,24 @@ func (n *Node) decode(record *berthv1.Node, r *resources) *FieldError {
 	return nil
 }
 
+// judge says whether the node can be used, by its record, which was decoded, and its
+// odd pods. The problem that is shown is that of the first uid.
+func (n *Node) judge() {
+	own := firstUnknown(n.Record.GetConstraints(), n.snapshot.understood)
+	n.Unknown = own
+	first := ""
+	for _, q := range n.odd {
+		if u := q.oddity.unknown; u != "" && (n.Unknown == "" || u < n.Unknown) {
+			n.Unknown = u
+		}
+		if problem := q.oddity.problem; problem != "" && (n.Problem == "" || n.ProblemOfPod && q.UID < first) {
+			n.Problem, n.ProblemOfPod, first = problem, true, q.UID
+		}
+	}
+	n.UnknownOfPod = own == "" && n.Unknown != ""
+	n.Understood = n.Problem == "" && n.Unknown == ""
+}
+
 // Add puts q on the node.
 func (n *Node) Add(q *PlacedPod) {
 	n.Pods = append(n.Pods, q)
@@ -140,16 +161,12 @@ func (n *Node) moved(q *PlacedPod, by int64) {
 // Remove takes q, which is on the node, off it.
 func (n *Node) Remove(q *PlacedPod) {
 	last := len(n.Pods) - 1
-	if n.Pods[last] == q { // what was added last, for a moment
-		n.Pods = n.Pods[:last]
-		n.uncount(q)
-		n.moved(q, -1)
-		return
+	if n.Pods[last] != q { // not what was added last, for a moment
+		n.Pods[slices.Index(n.Pods, q)] = n.Pods[last]
 	}
-	i := slices.Index(n.Pods, q)
-	n.Pods[i] = n.Pods[last]
+	n.Pods[last] = nil
 	n.Pods = n.Pods[:last]
-	n.recount()
+	n.uncount(q)
 	n.moved(q, -1)
 }
 
@@ -164,8 +181,9 @@ func (n *Node) RemoveFunc(leaves func(*PlacedPod) bool) (removed []*PlacedPod) {
 		}
 	}
 	if len(removed) > 0 {
+		clear(n.Pods[len(kept):])
 		n.Pods = kept
-		n.recount()
+		n.uncount(removed...)
 		for _, q := range removed {
 			n.moved(q, -1)
 		}
@@ -173,22 +191,30 @@ func (n *Node) RemoveFunc(leaves func(*PlacedPod) bool) (removed []*PlacedPod) {
 	return removed
 }
 
-// uncount takes q, which was the last of the pods, off the node's sums.
-func (n *Node) uncount(q *PlacedPod) {
-	ok := n.Requested.remove(q.Requests)
-	for r, value := range q.ScoreRequests {
-		ok = ok && n.ScoreRequested[r] < math.MaxInt64
-		n.ScoreRequested[r] -= value
+// uncount takes pods, which are not on the node any more, off its sums.
+func (n *Node) uncount(pods ...*PlacedPod) {
+	for _, q := range pods {
+		ok := n.Requested.remove(q.Requests)
+		for r, value := range q.ScoreRequests {
+			ok = ok && n.ScoreRequested[r] < math.MaxInt64
+			n.ScoreRequested[r] -= value
+		}
+		if !ok {
+			n.recount()
+			return
+		}
 	}
-	if !ok {
-		n.recount()
-		return
-	}
-	n.Ports = n.Ports[:len(n.Ports)-len(q.Ports)]
-	if q.Affinity.Any() {
-		n.Affine = n.Affine[:len(n.Affine)-1]
-		if n.snapshot != nil {
-			n.snapshot.Affine--
+	for _, q := range pods {
+		for _, port := range q.Ports {
+			last := len(n.Ports) - 1
+			n.Ports[slices.Index(n.Ports, port)] = n.Ports[last]
+			n.Ports = n.Ports[:last]
+		}
+		if q.Affinity.Any() {
+			n.Affine = without(n.Affine, q)
+			if n.snapshot != nil {
+				n.snapshot.Affine--
+			}
 		}
 	}
 }

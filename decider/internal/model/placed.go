@@ -23,6 +23,22 @@ type PlacedPod struct {
 	Ports []Port
 	// Affinity is what it wants of the pods near it.
 	Affinity PodAffinity
+
+	// nodeName is the node that it is on, or for which it is kept aside.
+	nodeName string
+	// nominated is set if room is set aside for it.
+	nominated bool
+	// oddity is why its node cannot be used; nil for nearly all.
+	oddity *oddity
+}
+
+// oddity is what a decider cannot do with a placed pod's record.
+type oddity struct {
+	// problem says what makes no sense, or is empty. A pod with one is on its node only
+	// among the odd.
+	problem string
+	// unknown is the first constraint that is not understood, or empty.
+	unknown string
 }
 
 // newPlacedPod decodes a placed pod. The error's path is relative to it.
@@ -36,12 +52,13 @@ func newPlacedPod(record *berthv1.PlacedPod, r *resources) (*PlacedPod, *FieldEr
 		Terminating: record.GetTerminating(),
 		Preempted:   record.GetPreempted(),
 		Start:       record.GetStartTimeNanos(),
+		nominated:   record.GetNominated(),
 	}
 	err := checkConstraints(record.GetConstraints())
 	if err != nil {
 		return nil, err
 	}
-	if q.Requests, err = r.requests("requests", record.GetRequests()); err != nil {
+	if q.Requests, err = r.requests("requests", record.GetRequests(), r.number); err != nil {
 		return nil, err
 	}
 	if q.ScoreRequests, err = newScoreAmounts("score_requests", record.GetScoreRequests()); err != nil {

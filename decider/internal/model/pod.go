@@ -134,7 +134,7 @@ func (s *Snapshot) NewPod(record *berthv1.Pod) (*Pod, *FieldError) {
 	default:
 		return nil, fieldError("preemption_policy", "%v is not a preemption policy", record.GetPreemptionPolicy())
 	}
-	if p.Requests, err = s.resources.requests("requests", record.GetRequests()); err != nil {
+	if p.Requests, err = s.resources.requests("requests", record.GetRequests(), s.resources.find); err != nil {
 		return nil, err
 	}
 	if p.ScoreRequests, err = newScoreAmounts("score_requests", record.GetScoreRequests()); err != nil {

@@ -18,7 +18,9 @@ const (
 	Memory
 	EphemeralStorage
 	Pods
-	// others is the number of the first resource that is none of the above.
+	// others is the number of every resource that a pod asks for and that no node and
+	// no placed pod has ever had: whatever the pod asks for, there is none. Those that
+	// they have are numbered after it.
 	others
 )
 
@@ -29,13 +31,14 @@ type resources struct {
 }
 
 func newResources() *resources {
-	r := &resources{names: []string{"cpu", "memory", "ephemeral-storage", "pods"}, numbers: map[string]Resource{}}
-	for i, name := range r.names {
+	r := &resources{names: []string{"cpu", "memory", "ephemeral-storage", "pods", ""}, numbers: map[string]Resource{}}
+	for i, name := range r.names[:others] {
 		r.numbers[name] = Resource(i)
 	}
 	return r
 }
 
+// number returns the number of a resource that a node or a placed pod has.
 func (r *resources) number(name string) Resource {
 	n, ok := r.numbers[name]
 	if !ok {
@@ -115,9 +118,17 @@ func (a *Amounts) clear() {
 	clear(a.more)
 }
 
+// find returns the number of a resource that a pod asks for.
+func (r *resources) find(name string) Resource {
+	if n, ok := r.numbers[name]; ok {
+		return n
+	}
+	return others
+}
+
 // requests decodes a pod's requests into amounts: cpu, memory, ephemeral storage,
-// then the others by name, as kube-scheduler checks them.
-func (r *resources) requests(field string, requests map[string]int64) ([]Amount, *FieldError) {
+// then the others by name, as kube-scheduler checks them. number is find or number.
+func (r *resources) requests(field string, requests map[string]int64, number func(string) Resource) ([]Amount, *FieldError) {
 	if len(requests) == 0 {
 		return nil, nil
 	}
@@ -129,7 +140,11 @@ func (r *resources) requests(field string, requests map[string]int64) ([]Amount,
 		case name == "pods":
 			return nil, fieldError(field+"["+name+"]", "a pod's place is counted without being asked for; remove it")
 		case value > 0:
-			amounts = append(amounts, Amount{Resource: r.number(name), Name: name, Value: value})
+			a := Amount{Resource: number(name), Name: name, Value: value}
+			if a.Resource != others {
+				a.Name = r.names[a.Resource] // the same bytes for all pods
+			}
+			amounts = append(amounts, a)
 		}
 	}
 	slices.SortStableFunc(amounts, func(a, b Amount) int {

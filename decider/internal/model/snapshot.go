@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
-	"strings"
 
 	berthv1 "github.com/berth-scheduler/berth/proto/berth/v1"
 )
@@ -33,12 +32,22 @@ type Snapshot struct {
 	// Discouraging, which labels namespaces have.
 	Facts uint64
 
-	observer  Observer
-	resources *resources
+	observer   Observer
+	understood map[string]bool
+	resources  *resources
+	// discouraging is how many nodes are.
+	discouraging int
+	// freeSlots are those below Slots that no node has.
+	freeSlots []int
 	// images counts the nodes that have an image, of those asked about so far.
 	images map[string]int
 	// byName finds nodes.
 	byName map[string]*Node
+	// placed finds the pods of the contract's placed pods by uid: those on nodes, the
+	// nominated ones, and those that take part in nothing.
+	placed map[string]*PlacedPod
+	// aside are the pods on nodes that are not there, by the node's name.
+	aside map[string][]*PlacedPod
 	// nominations finds a pod's nomination by its uid.
 	nominations map[string]*Node
 }
@@ -50,53 +59,85 @@ type Snapshot struct {
 // appears twice. Its path begins with "snapshot". What else is wrong with a
 // record is its node's Problem and nobody else's.
 func NewSnapshot(record *berthv1.Snapshot, understood map[string]bool) (*Snapshot, *FieldError) {
-	byName := make(map[string]*Node, len(record.GetNodes()))
-	s := &Snapshot{
-		resources: newResources(), byName: byName,
-		nominations: map[string]*Node{}, images: map[string]int{},
-	}
-	// One array keeps the scan over all nodes in order in memory.
-	nodes := make([]Node, len(record.GetNodes()))
-	for i, r := range record.GetNodes() {
-		n := &nodes[i]
-		n.Record, n.Name, n.snapshot = r, r.GetName(), s
-		switch {
-		case n.Name == "":
-			return nil, fieldError(fmt.Sprintf("snapshot.nodes[%d].name", i), "a node needs one")
-		case byName[n.Name] != nil:
-			return nil, fieldError(fmt.Sprintf("snapshot.nodes[%d].name", i), "%q is the name of an earlier node", n.Name)
-		}
-		byName[n.Name] = n
-		if err := n.decode(r, s.resources); err != nil {
-			n.Problem = err.Error()
-		}
-		s.Discouraging = s.Discouraging || len(n.Discouraging) > 0
-		if len(r.GetSignals()) > 0 {
-			s.Signals++
-		}
-		for _, name := range r.GetConstraints() {
-			if !understood[name] && (n.Unknown == "" || name < n.Unknown) {
-				n.Unknown = name
-			}
-		}
-	}
-	slices.SortFunc(nodes, func(a, b Node) int { return strings.Compare(a.Name, b.Name) })
-	s.Nodes, s.Slots = make([]*Node, len(nodes)), len(nodes)
-	for i := range nodes {
-		nodes[i].Index, nodes[i].Slot = i, i
-		s.Nodes[i] = &nodes[i]
-		byName[nodes[i].Name] = &nodes[i]
-	}
-	if err := s.addPlaced(record.GetPlacedPods(), byName, understood); err != nil {
+	if err := checkKeys(record); err != nil {
 		return nil, err
 	}
-	if err := s.addNamespaces(record.GetNamespaces()); err != nil {
-		return nil, err
-	}
-	if err := s.addBudgets(record.GetDisruptionBudgets()); err != nil {
-		return nil, err
+	s := New(understood)
+	s.byName = make(map[string]*Node, len(record.GetNodes()))
+	s.placed = make(map[string]*PlacedPod, len(record.GetPlacedPods()))
+	s.Apply(&berthv1.Changes{
+		Nodes: record.GetNodes(), PlacedPods: record.GetPlacedPods(),
+		Namespaces: record.GetNamespaces(), DisruptionBudgets: record.GetDisruptionBudgets(),
+	})
+	if len(s.Nodes) != len(record.GetNodes()) || len(s.placed) != len(record.GetPlacedPods()) ||
+		len(s.Namespaces) != len(record.GetNamespaces()) || len(s.Budgets) != len(record.GetDisruptionBudgets()) {
+		return nil, repeatedKey(record)
 	}
 	return s, nil
+}
+
+// checkKeys says which record has no key.
+func checkKeys(record *berthv1.Snapshot) *FieldError {
+	for i, r := range record.GetNodes() {
+		if r.GetName() == "" {
+			return fieldError(fmt.Sprintf("snapshot.nodes[%d].name", i), "a node needs one")
+		}
+	}
+	for i, r := range record.GetPlacedPods() {
+		switch {
+		case r.GetUid() == "":
+			return fieldError(fmt.Sprintf("snapshot.placed_pods[%d].uid", i), "a placed pod needs one")
+		case r.GetNodeName() == "":
+			return fieldError(fmt.Sprintf("snapshot.placed_pods[%d].node_name", i), "a placed pod is on a node")
+		}
+	}
+	for i, r := range record.GetNamespaces() {
+		if r.GetName() == "" {
+			return fieldError(fmt.Sprintf("snapshot.namespaces[%d].name", i), "a namespace needs one")
+		}
+	}
+	for i, r := range record.GetDisruptionBudgets() {
+		if r.GetName() == "" {
+			return fieldError(fmt.Sprintf("snapshot.disruption_budgets[%d].name", i), "a disruption budget needs one")
+		}
+	}
+	return nil
+}
+
+// repeatedKey says which record of a snapshot has the key of an earlier one.
+func repeatedKey(record *berthv1.Snapshot) *FieldError {
+	type key struct{ namespace, name string }
+	seen := map[key]bool{}
+	again := func(k key) bool {
+		there := seen[k]
+		seen[k] = true
+		return there
+	}
+	for i, r := range record.GetNodes() {
+		if again(key{name: r.GetName()}) {
+			return fieldError(fmt.Sprintf("snapshot.nodes[%d].name", i), "%q is the name of an earlier node", r.GetName())
+		}
+	}
+	clear(seen)
+	for i, r := range record.GetPlacedPods() {
+		if again(key{name: r.GetUid()}) {
+			return fieldError(fmt.Sprintf("snapshot.placed_pods[%d].uid", i), "%q is the uid of an earlier placed pod", r.GetUid())
+		}
+	}
+	clear(seen)
+	for i, r := range record.GetNamespaces() {
+		if again(key{name: r.GetName()}) {
+			return fieldError(fmt.Sprintf("snapshot.namespaces[%d].name", i), "%q is the name of an earlier namespace", r.GetName())
+		}
+	}
+	clear(seen)
+	for i, r := range record.GetDisruptionBudgets() {
+		if again(key{r.GetNamespace(), r.GetName()}) {
+			return fieldError(fmt.Sprintf("snapshot.disruption_budgets[%d].name", i),
+				"%q in %q is the name of an earlier disruption budget", r.GetName(), r.GetNamespace())
+		}
+	}
+	panic("model: a record is missing, and none is repeated")
 }
 
 // Observer is told what happens to a snapshot, in order, each time after it has
@@ -123,76 +164,11 @@ func (s *Snapshot) Nominations() int { return len(s.nominations) }
 // Node returns the node of this name, nil if there is none.
 func (s *Snapshot) Node(name string) *Node { return s.byName[name] }
 
-func (s *Snapshot) addNamespaces(records []*berthv1.Namespace) *FieldError {
-	s.Namespaces = make(map[string]map[string]string, len(records))
-	for i, r := range records {
-		switch {
-		case r.GetName() == "":
-			return fieldError(fmt.Sprintf("snapshot.namespaces[%d].name", i), "a namespace needs one")
-		case s.hasNamespace(r.GetName()):
-			return fieldError(fmt.Sprintf("snapshot.namespaces[%d].name", i), "%q is the name of an earlier namespace", r.GetName())
-		}
-		s.Namespaces[r.GetName()] = r.GetLabels()
-	}
-	return nil
-}
-
-// addPlaced adds the pods that hold room to their nodes.
-func (s *Snapshot) addPlaced(records []*berthv1.PlacedPod, byName map[string]*Node, understood map[string]bool) *FieldError {
-	seen := make(map[string]struct{}, len(records))
-	// The problem that is shown is that of the first uid, whatever the order
-	// of the records.
-	problems := map[*Node]*berthv1.PlacedPod{}
-	for i, r := range records {
-		if r.GetUid() == "" {
-			return fieldError(fmt.Sprintf("snapshot.placed_pods[%d].uid", i), "a placed pod needs one")
-		}
-		if _, twice := seen[r.GetUid()]; twice {
-			return fieldError(fmt.Sprintf("snapshot.placed_pods[%d].uid", i), "%q is the uid of an earlier placed pod", r.GetUid())
-		}
-		seen[r.GetUid()] = struct{}{}
-		if r.GetNodeName() == "" {
-			return fieldError(fmt.Sprintf("snapshot.placed_pods[%d].node_name", i), "a placed pod is on a node")
-		}
-		n := byName[r.GetNodeName()]
-		if n == nil {
-			continue
-		}
-		for _, name := range r.GetConstraints() {
-			if !understood[name] {
-				n.UnknownOfPod = n.UnknownOfPod || n.Unknown == ""
-				if n.Unknown == "" || name < n.Unknown {
-					n.Unknown = name
-				}
-			}
-		}
-		if err := s.addPlacedTo(n, r); err != nil {
-			if other := problems[n]; n.Problem == "" || other != nil && r.GetUid() < other.GetUid() {
-				problems[n] = r
-				n.ProblemOfPod = true
-				n.Problem = err.under("placed pod " + r.GetNamespace() + "/" + r.GetName()).Error()
-			}
-		}
-	}
-	for _, n := range s.Nodes {
-		n.Understood = n.Problem == "" && n.Unknown == ""
-		slices.SortFunc(n.Nominated, func(a, b *PlacedPod) int { return cmp.Compare(a.UID, b.UID) })
-	}
-	return nil
-}
-
-func (s *Snapshot) addPlacedTo(n *Node, r *berthv1.PlacedPod) *FieldError {
-	q, err := newPlacedPod(r, s.resources)
-	if err != nil {
-		return err
-	}
-	if r.GetNominated() {
-		n.Nominated = append(n.Nominated, q)
-		s.nominations[q.UID] = n
-		return nil
-	}
-	n.Add(q)
-	return nil
+// Placed says whether a pod with this uid holds room: it is among the placed pods and
+// not nominated.
+func (s *Snapshot) Placed(uid string) bool {
+	q := s.placed[uid]
+	return q != nil && !q.nominated
 }
 
 // Selects says whether a term of a pod that wants a node selects a pod with these
@@ -211,13 +187,8 @@ func (s *Snapshot) Selects(t *PodTerm, labels map[string]string, namespace strin
 	return there && t.Selector.Matches(labels)
 }
 
-func (s *Snapshot) hasNamespace(name string) bool {
-	_, ok := s.Namespaces[name]
-	return ok
-}
-
 // Resource returns the number of the resource of this name; ok is false if
-// nothing in the snapshot has it.
+// no node and no placed pod has ever had it.
 func (s *Snapshot) Resource(name string) (_ Resource, ok bool) {
 	r, ok := s.resources.numbers[name]
 	return r, ok
@@ -232,6 +203,10 @@ func (s *Snapshot) NodesWithImage(name string) int {
 			if _, ok := n.Record.GetImages()[name]; ok {
 				count++
 			}
+		}
+		if len(s.images) >= maxImages {
+			clear(s.images)
+			s.Facts++
 		}
 		s.images[name] = count
 	}
