@@ -8,6 +8,9 @@ import (
 // Default scores nodes as kube-scheduler does, by the scores of the pod's profile.
 func Default() Policy { return scored{} }
 
+// IsDefault says whether p is the one that Default returns.
+func IsDefault(p Policy) bool { return p == Default() }
+
 type scored struct{}
 
 func (scored) Name() string { return "default" }

@@ -75,6 +75,9 @@ func (r ranker) Rank(t *model.Turn) []int64 {
 	return scores
 }
 
+// Scores implements index.Scored.
+func (r ranker) Scores() ([]score.Rule, bool) { return r.scores, policy.IsDefault(r.policy) }
+
 func (r ranker) Explain(t *model.Turn) [][]*berthv1.Score {
 	explainer, ok := r.policy.(policy.Explainer)
 	if !ok {

@@ -50,6 +50,12 @@ func namedByAffinity(p *model.Pod, _ *model.Snapshot) Check {
 	}}
 }
 
+// NamesNodes says whether p can go to nodes that it names alone.
+func NamesNodes(p *model.Pod) bool {
+	_, limited := affinityNames(p.NodeAffinity)
+	return limited || p.NodeName != ""
+}
+
 // affinityNames returns the names of the nodes that terms name. limited is false
 // if some alternative leaves the name open.
 func affinityNames(terms []model.Term) (_ map[string]bool, limited bool) {

@@ -1,31 +1,319 @@
 // Package index decides as the plain solver does, without looking at every node for
 // every pod.
+//
+// Pods that rules and scores cannot tell apart are a class. Of a class it is
+// remembered for each node whether the node can take its pods and how much it is
+// liked; a log of what happened to the snapshot says which nodes to look at again
+// when the class is next asked for. What depends on pods elsewhere (spreading,
+// affinity) is counted by domain and never kept by node: nodes fall into groups that
+// differ in nothing but what is on the node itself, a group is asked once, and a tree
+// of maxima knows the best of each and the first in name order among equals. So a
+// decision costs as much as has changed since the class was last used, and a little for
+// each group, whatever the number of nodes.
+//
+// What cannot be indexed (scores by signals, rooms set aside, preemption, policies of
+// other kinds, explanations, pods that name nodes) is decided by the plain solver, on
+// the same snapshot. Reading order: Index.one, class, group.go (repair), place.go,
+// counts.go, tree.go.
 package index
 
 import (
+	"cmp"
+
+	"github.com/berth-scheduler/berth/decider/internal/filter"
 	"github.com/berth-scheduler/berth/decider/internal/model"
+	"github.com/berth-scheduler/berth/decider/internal/score"
 	"github.com/berth-scheduler/berth/decider/internal/solve"
 	berthv1 "github.com/berth-scheduler/berth/proto/berth/v1"
 )
 
+// Scored is a solve.Ranker that adds up scores, so that they can be added up in another
+// order.
+type Scored interface {
+	// Scores are what is added up. The second result is false if it is something else.
+	Scores() ([]score.Rule, bool)
+}
+
 // Config bounds an Index. The zero value is useful.
 type Config struct {
-	// MaxBytes bounds what is remembered about classes of equal pods. 0 means 1 GiB.
+	// MaxBytes bounds what is remembered about classes. 0 means 1 GiB.
 	MaxBytes int64
-	// MinUses is from which pod of a class on it is indexed. 0 means the third.
+	// MinUses is from which pod of a class on it is indexed; a pod for which others are
+	// counted is from its first on, for that is most of the work. 0 means the third.
 	MinUses int
+	// Coarse is how many domains a topology key may have for nodes to be grouped by
+	// them, however few nodes there are. 0 means 32.
+	Coarse int
 }
 
 // Index decides on one snapshot. One caller at a time.
 type Index struct {
 	snapshot *model.Snapshot
 	plain    *solve.Solver
+	config   Config
+
+	// log is what happened since the change numbered logStart.
+	log      []change
+	logStart uint64
+	// at and names are the node in each slot, leaving those that are gone and whose
+	// name may come back; order counts changes of the order of nodes.
+	at      []*model.Node
+	names   []string
+	leaving map[int]bool
+	order   uint64
+	domains map[string]*domains
+	// read are the labels that placed pods' terms read, readVersion how many.
+	read        map[string]bool
+	readVersion uint64
+
+	classes map[string]*class
+	uses    map[string]use
+	bytes   int64
+	clock   uint64 // counts decisions
+	stats   Stats
+
+	// Room for one decision after the other.
+	buffer     []byte
+	reasons    []filter.Reason
+	dirty      []int32
+	marks      []uint32
+	marked     uint32
+	candidates []candidate
+	raw        []int64
+	sizes      map[int32]bool
+}
+
+// use is how often a class that is not there was asked for, and when last.
+type use struct {
+	count int
+	last  uint64
+}
+
+// Stats counts what an Index did.
+type Stats struct {
+	// Indexed and Plain are how many decisions were made this way and that.
+	Indexed, Plain uint64
+	// Built, Repaired and Evicted are how often classes were.
+	Built, Repaired, Evicted uint64
+	// Classes and Bytes are how many there are and what they take, about.
+	Classes int
+	Bytes   int64
 }
 
 // New returns the index of s, which it observes from now on.
 func New(s *model.Snapshot, plain *solve.Solver, config Config) *Index {
-	return &Index{snapshot: s, plain: plain}
+	config.MaxBytes = cmp.Or(config.MaxBytes, 1<<30)
+	config.MinUses = cmp.Or(config.MinUses, 3)
+	config.Coarse = cmp.Or(config.Coarse, 32)
+	x := &Index{
+		snapshot: s, plain: plain, config: config,
+		at: make([]*model.Node, s.Slots), names: make([]string, s.Slots), marks: make([]uint32, s.Slots),
+		leaving: map[int]bool{}, domains: map[string]*domains{}, read: map[string]bool{},
+		classes: map[string]*class{}, uses: map[string]use{}, sizes: map[int32]bool{},
+	}
+	for _, n := range s.Nodes {
+		x.at[n.Slot], x.names[n.Slot] = n, n.Name
+		for _, q := range n.Affine {
+			x.learn(&q.Affinity)
+		}
+	}
+	s.Observe(x)
+	return x
 }
 
 // Decide answers what the plain solver would. r.Snapshot is the index's.
-func (x *Index) Decide(r *solve.Request) []*berthv1.Decision { return x.plain.Decide(r) }
+func (x *Index) Decide(r *solve.Request) []*berthv1.Decision { return r.Each(x.one) }
+
+// Stats returns what the index did so far.
+func (x *Index) Stats() Stats {
+	s := x.stats
+	s.Classes, s.Bytes = len(x.classes), x.bytes
+	return s
+}
+
+// one decides on one pod as Solver.One does.
+func (x *Index) one(r *solve.Request, index int, p *model.Pod) (_ *berthv1.Decision, undo func()) {
+	x.clock++
+	if c := x.classFor(r, p); c != nil {
+		if decision, undo, ok := c.decide(r, index, p); ok {
+			x.stats.Indexed++
+			return decision, undo
+		}
+	}
+	x.stats.Plain++
+	return x.plain.One(r, index, p)
+}
+
+// classFor returns the pod's class, up to date, or nil if the plain solver is to decide.
+func (x *Index) classFor(r *solve.Request, p *model.Pod) *class {
+	s := x.snapshot
+	if r.Explain || len(s.Nodes) == 0 || s.Nominations() > 0 || p.NodeName != "" || s.Node(p.NominatedNode) != nil {
+		return nil
+	}
+	profile := x.plain.Profile(p.Record.GetSchedulerName())
+	ranker, ok := profile.Ranker.(Scored)
+	if !ok {
+		return nil
+	}
+	scores, ok := ranker.Scores()
+	if !ok || s.Signals > 0 && hasSignals(scores) || filter.NamesNodes(p) {
+		return nil
+	}
+	x.buffer = x.key(x.buffer[:0], p.Record)
+	c := x.classes[string(x.buffer)]
+	if c != nil {
+		gap := x.clock - c.lastUse
+		c.lastUse = x.clock
+		behind := x.now() - c.seen
+		nodes := uint64(len(s.Nodes))
+		if c.unfit && gap < nodes && behind < nodes {
+			return nil
+		}
+		if !c.counts() && behind > nodes/2 && gap > nodes/2 {
+			// More has changed than there is to look at, and it will have changed again by
+			// the time that the class is asked for next.
+			return nil
+		}
+		if c.unfit || c.facts != s.Facts || behind > 2*nodes {
+			c.rebuild()
+		} else {
+			c.repair()
+			x.stats.Repaired++
+		}
+	} else if c = x.newClass(p, profile, scores); c == nil {
+		return nil
+	}
+	x.account(c)
+	if c.unfit {
+		return nil
+	}
+	return c
+}
+
+func hasSignals(scores []score.Rule) bool {
+	for i := range scores {
+		if scores[i].Name == "NodeSignals" {
+			return true
+		}
+	}
+	return false
+}
+
+// maxUses is how many keys of classes that are not there are remembered.
+const maxUses = 1 << 16
+
+// newClass makes a class for the pod whose key is in the buffer, or returns nil if it is
+// not worth it yet.
+func (x *Index) newClass(p *model.Pod, profile *solve.Profile, scores []score.Rule) *class {
+	u := x.uses[string(x.buffer)]
+	gap := x.clock - u.last
+	u = use{u.count + 1, x.clock}
+	if u.count < x.config.MinUses && !countsOthers(p) {
+		x.remember(u)
+		return nil
+	}
+	if !x.makeRoom(u.count, gap) {
+		x.remember(u)
+		return nil
+	}
+	key := string(x.buffer)
+	delete(x.uses, key)
+	c := &class{x: x, key: key, pod: p, profile: profile, scores: scores, lastUse: x.clock}
+	x.classes[key] = c
+	c.rebuild()
+	return c
+}
+
+func (x *Index) remember(u use) {
+	if len(x.uses) >= maxUses {
+		clear(x.uses)
+	}
+	x.uses[string(x.buffer)] = u
+}
+
+// countsOthers says whether the plain solver counts other pods for p.
+func countsOthers(p *model.Pod) bool {
+	return p.Affinity.Any() || len(p.Spread) > 0 || !p.SpreadSelector.SelectsNothing() && !p.SpreadSelector.SelectsAll()
+}
+
+// makeRoom evicts classes until one more fits. It does not if those were used more
+// recently than the class that asks, which was gap decisions ago: classes in turn that
+// do not all fit would evict each other for ever.
+func (x *Index) makeRoom(count int, gap uint64) bool {
+	need := x.classBytes()
+	if need > x.config.MaxBytes {
+		return false
+	}
+	for x.bytes+need > x.config.MaxBytes {
+		var oldest *class
+		for _, c := range x.classes {
+			if oldest == nil || c.lastUse < oldest.lastUse {
+				oldest = c
+			}
+		}
+		if oldest == nil || count > 1 && x.clock-oldest.lastUse < gap {
+			return false
+		}
+		x.evict(oldest)
+	}
+	return true
+}
+
+// classBytes is what a class of one group takes, about.
+func (x *Index) classBytes() int64 {
+	return int64(len(x.at))*(cellBytes+8) + treeBytes(len(x.snapshot.Nodes)) + 4096
+}
+
+// cellBytes is the size of a cell.
+const cellBytes = 28
+
+func (x *Index) evict(c *class) {
+	x.stats.Evicted++
+	x.bytes -= c.bytes
+	delete(x.classes, c.key)
+}
+
+// account keeps the sum of what classes take.
+func (x *Index) account(c *class) {
+	x.bytes -= c.bytes
+	c.bytes = c.size()
+	x.bytes += c.bytes
+}
+
+// domainsOf returns the domains of a topology key.
+func (x *Index) domainsOf(key string) *domains {
+	d := x.domains[key]
+	if d == nil {
+		d = newDomains(key, x.snapshot)
+		for len(d.of) < len(x.at) {
+			d.of, d.next, d.before = append(d.of, lacking), append(d.next, none), append(d.before, none)
+		}
+		x.domains[key] = d
+	}
+	return d
+}
+
+// fine says whether a topology key has too many domains for nodes to be grouped by them.
+func (x *Index) fine(d *domains) bool {
+	return d.present > max(x.config.Coarse, len(x.snapshot.Nodes)/64)
+}
+
+// mostGroups is how many groups are worth it.
+func (x *Index) mostGroups() int { return max(64, len(x.snapshot.Nodes)/16) }
+
+// markSlot has the node in a slot looked at again.
+func (x *Index) markSlot(slot int32) {
+	if x.marks[slot] != x.marked {
+		x.marks[slot] = x.marked
+		x.dirty = append(x.dirty, slot)
+	}
+}
+
+// unmark forgets what was marked.
+func (x *Index) unmark() {
+	x.dirty = x.dirty[:0]
+	if x.marked++; x.marked == 0 {
+		clear(x.marks)
+		x.marked = 1
+	}
+}

@@ -1,0 +1,671 @@
+package index
+
+import (
+	"math"
+
+	"github.com/berth-scheduler/berth/decider/internal/filter"
+	"github.com/berth-scheduler/berth/decider/internal/model"
+	"github.com/berth-scheduler/berth/decider/internal/score"
+	"github.com/berth-scheduler/berth/decider/internal/solve"
+)
+
+// class is what is remembered about pods of one key: for each node whether it can take
+// them and how much it is liked, in groups of nodes that can differ only in what the
+// node itself has.
+type class struct {
+	x   *Index
+	key string
+	pod *model.Pod // the first one; stands for all
+	// profile and scores are how it is decided.
+	profile *solve.Profile
+	scores  []score.Rule
+
+	// seen is the number of the first change that is not in here yet; order and facts
+	// are those of the index and the snapshot by then.
+	seen         uint64
+	order, facts uint64
+	// lastUse is the decision that last asked for it.
+	lastUse uint64
+	bytes   int64
+	// unfit is set if the class cannot be indexed.
+	unfit bool
+
+	checks []check
+	free   map[string]int64
+	spread []*spread
+	// spreadBy are the constraints of spread.
+	spreadBy []model.SpreadConstraint
+	// affine is set if InterPodAffinity filters; terms if the pod has required terms.
+	affine, terms               bool
+	first                       bool
+	wanted, unwanted, repelling nearby
+	wantedTotal                 int64
+
+	// locals are scores that depend on the node alone; ranked those of its record that
+	// are normalised; constant is what every node has.
+	locals   []local
+	ranked   []ranked
+	constant int64
+	soft     *soft
+	attract  *attraction
+
+	tallies   []*tally // all of them
+	static    []verdict
+	verdicts  []verdict // 0 is that the node can take the pod
+	cells     []cell    // by slot
+	groups    []*group
+	byKey     map[groupKey]int32
+	dyns      []dyn
+	byDyn     map[dyn]int32
+	rejection *rejection
+}
+
+// check is one rule, or one constraint of a rule, in the profile's order.
+type check struct {
+	rule string
+	kind checkKind
+	// reject is for static and dynamic ones.
+	reject filter.Predicate
+	spread *spread
+}
+
+type checkKind int
+
+const (
+	static  checkKind = iota // reads the node's record
+	dynamic                  // reads what is on the node, too
+	spreads                  // a hard spread constraint
+	wants                    // required affinity
+	avoids                   // required anti-affinity
+	avoided                  // that of placed pods
+)
+
+type local struct {
+	weight int64
+	score  func(*model.Node) int64
+}
+
+type ranked struct {
+	weight int64
+	scorer score.Scorer
+}
+
+// soft is PodTopologySpread's score.
+type soft struct {
+	weight      int64
+	constraints []model.SpreadConstraint
+	allKeys     bool
+	// tallies are by constraint, nil for those whose every node is a domain; for those
+	// hosts has how many pods the node in each slot has.
+	tallies []*tally
+	hosts   [][]int32
+}
+
+// attraction is InterPodAffinity's score.
+type attraction struct {
+	weight   int64
+	required int64
+	own      bool
+	nearby
+}
+
+// hostname is the label of which PodTopologySpread's score takes every node for a
+// domain of its own.
+const hostname = "kubernetes.io/hostname"
+
+// verdict is why a node cannot take the pod: the place of the check and its reasons.
+type verdict struct {
+	place   int
+	reasons []filter.Reason
+	// evictable is set if nothing but pods is in the way.
+	evictable bool
+}
+
+// cell is what is known of the node in one slot.
+type cell struct {
+	// verdict says whether it can take the pod; static is that of the static checks
+	// alone. Both are absent where there is no node.
+	verdict, static int32
+	// local is the sum of the local scores, dyn what tells it from its group besides.
+	local, dyn int32
+	// group and place are where in which group it is.
+	group, place int32
+	// includes has a bit per spread constraint, hard ones first, that counts it.
+	includes uint32
+}
+
+const absent int32 = -1
+
+// maxParts is how many parts a group's key has at most, and how many constraints a pod.
+const maxParts = 8
+
+// groupKey is what nodes of one group have in common: the domain of each coarse tally,
+// whether they carry the hostname, and the raw scores that depend on their record.
+type groupKey [maxParts]int64
+
+// dyn is what else tells nodes apart: the counts of soft spread constraints whose every
+// node is a domain, and how much its fine domains attract the pod.
+type dyn [4]int64
+
+// group is nodes with one groupKey.
+type group struct {
+	key   groupKey
+	slots []int32 // in name order
+	ranks []int32 // their place in the name order of all nodes
+	// having is how many nodes have each verdict.
+	having []int32
+	// trees has the local scores of the nodes that can take the pod, by dyn.
+	trees []dynTree
+}
+
+type dynTree struct {
+	dyn   int32
+	nodes int32
+	*tree
+}
+
+// rebuild forgets everything but the pod and looks at every node.
+func (c *class) rebuild() {
+	*c = class{x: c.x, key: c.key, pod: c.pod, profile: c.profile, scores: c.scores, lastUse: c.lastUse, bytes: c.bytes,
+		free: map[string]int64{}, byDyn: map[dyn]int32{}}
+	c.x.stats.Built++
+	c.x.settle()
+	c.compile()
+	c.build()
+}
+
+// counts says whether pods are counted for the class.
+func (c *class) counts() bool {
+	return len(c.spread) > 0 || c.soft != nil || c.terms || c.attract != nil && c.attract.own
+}
+
+// size is what the class takes in bytes, about.
+func (c *class) size() int64 {
+	bytes := int64(4096) + int64(len(c.cells))*cellBytes + int64(len(c.verdicts))*128 + int64(len(c.dyns))*96
+	for _, g := range c.groups {
+		bytes += 256 + int64(cap(g.slots)+cap(g.ranks))*4 + int64(len(g.trees))*(treeBytes(len(g.slots))+32)
+	}
+	for _, t := range c.tallies {
+		bytes += int64(cap(t.counts)) * 8
+	}
+	for _, s := range c.spread {
+		bytes += int64(cap(s.included)+cap(s.having)) * 4
+	}
+	if c.soft != nil {
+		for _, hosts := range c.soft.hosts {
+			bytes += int64(cap(hosts)) * 4
+		}
+	}
+	return bytes
+}
+
+// compile prepares rules and scores for the class's pod.
+func (c *class) compile() {
+	p, s := c.pod, c.x.snapshot
+	c.facts = s.Facts
+	for _, rule := range c.profile.Rules {
+		switch rule.Name {
+		case filter.PodTopologySpread:
+			c.spreadBy = filter.HardSpread(p, rule.DefaultSpread)
+			for _, constraint := range c.spreadBy {
+				sp := &spread{tally: tally{domains: c.x.domainsOf(constraint.TopologyKey)}, constraint: constraint}
+				sp.fine = c.x.fine(sp.domains)
+				if constraint.Selector.Matches(p.Labels) {
+					sp.self = 1
+				}
+				c.spread = append(c.spread, sp)
+				c.tallied(&sp.tally)
+				c.checks = append(c.checks, check{rule: rule.Name, kind: spreads, spread: sp})
+			}
+		case filter.InterPodAffinity:
+			c.affine = true
+			a := &p.Affinity
+			c.terms = len(a.Required)+len(a.AntiRequired) > 0
+			c.first = len(a.Required) > 0
+			for i := range a.Required {
+				c.first = c.first && s.Selects(&a.Required[i], p.Labels, p.Namespace)
+				c.wanted.of(c.x, c, a.Required[i].TopologyKey)
+			}
+			for i := range a.AntiRequired {
+				c.unwanted.of(c.x, c, a.AntiRequired[i].TopologyKey)
+			}
+			for _, kind := range []checkKind{wants, avoids, avoided} {
+				c.checks = append(c.checks, check{rule: rule.Name, kind: kind})
+			}
+		default:
+			compiled := rule.For(p, s)
+			if compiled.Reject == nil {
+				continue
+			}
+			kind := static
+			switch rule.Name {
+			case "Snapshot", "NodePorts", "NodeResourcesFit":
+				kind = dynamic
+			}
+			c.checks = append(c.checks, check{rule: rule.Name, kind: kind, reject: compiled.Reject})
+			if compiled.Free != nil {
+				for name, value := range compiled.Free() {
+					c.free[name] = value
+				}
+			}
+		}
+	}
+	turn := &model.Turn{Pod: p, Snapshot: s}
+	for _, rule := range c.scores {
+		switch rule.Name {
+		case "PodTopologySpread":
+			constraints, allKeys := score.SoftSpread(p, rule.Args.DefaultSpread, rule.Args.SystemDefaulted)
+			if len(constraints) == 0 {
+				continue
+			}
+			c.soft = &soft{weight: rule.Weight, constraints: constraints, allKeys: allKeys}
+			for _, constraint := range constraints {
+				d := c.x.domainsOf(constraint.TopologyKey) // of hosts, too: whether a node carries it
+				if constraint.TopologyKey == hostname {
+					c.soft.tallies = append(c.soft.tallies, nil)
+					c.soft.hosts = append(c.soft.hosts, make([]int32, len(c.x.at)))
+					continue
+				}
+				t := &tally{domains: d, fine: c.x.fine(d)}
+				if t.fine {
+					// How many of the domains have a node that can take the pod, nobody
+					// keeps count of.
+					c.unfit = true
+				}
+				c.soft.tallies = append(c.soft.tallies, t)
+				c.soft.hosts = append(c.soft.hosts, nil)
+				c.tallied(t)
+			}
+		case "InterPodAffinity":
+			own := len(p.Affinity.Preferred)+len(p.Affinity.AntiPreferred) > 0
+			if own || !rule.Args.IgnorePreferredTermsOfExistingPods {
+				c.attract = &attraction{weight: rule.Weight, required: rule.Args.HardPodAffinityWeight, own: own}
+			}
+		case "NodeSignals":
+			// Whoever asks has made sure that there are none.
+		default:
+			scorer := rule.For(turn)
+			switch {
+			case scorer.Score == nil:
+			case scorer.Same:
+				scores := []int64{scorer.Score(s.Nodes[0])}
+				if scorer.Normalize != nil {
+					scorer.Normalize(scores)
+				}
+				c.constant += rule.Weight * scores[0]
+			case scorer.Normalize != nil:
+				c.ranked = append(c.ranked, ranked{rule.Weight, scorer})
+			default:
+				c.locals = append(c.locals, local{rule.Weight, scorer.Score})
+			}
+		}
+	}
+	hard, softs := len(c.spread), 0
+	if c.soft != nil {
+		softs = len(c.soft.constraints)
+	}
+	c.unfit = c.unfit || hard > 16 || softs > 16
+}
+
+// tallied notes a tally: nodes are told apart by it from the next grouping on.
+func (c *class) tallied(t *tally) {
+	c.tallies = append(c.tallies, t)
+	c.groups = nil
+}
+
+// build looks at every node.
+func (c *class) build() {
+	x := c.x
+	c.seen, c.order = x.now(), x.order
+	c.verdicts = []verdict{{place: len(c.checks), evictable: false}}
+	c.cells = make([]cell, len(x.at))
+	for slot := range c.cells {
+		c.cells[slot] = cell{verdict: absent, static: absent}
+	}
+	for _, n := range x.snapshot.Nodes {
+		c.came(n)
+		pods := n.Pods
+		if !c.counts() {
+			pods = n.Affine
+		}
+		for _, q := range pods {
+			c.count(q, n, 1)
+		}
+	}
+	for _, n := range x.snapshot.Nodes {
+		c.judgeRecord(n)
+		c.judge(n)
+	}
+	c.regroup()
+}
+
+// came counts a node without its pods.
+func (c *class) came(n *model.Node) {
+	if c.x.at[n.Slot] == n {
+		c.cells[n.Slot].includes = c.includes(n)
+	}
+	c.include(n, 1)
+}
+
+func (c *class) include(n *model.Node, by int32) {
+	if len(c.spread) == 0 {
+		return
+	}
+	bits := c.includesOf(n)
+	for i, s := range c.spread {
+		if bits&(1<<i) != 0 {
+			s.include(c.x.domainOf(s.domains, n), by)
+		}
+	}
+}
+
+// includesOf is includes, remembered for nodes that are in the snapshot.
+func (c *class) includesOf(n *model.Node) uint32 {
+	if c.x.at[n.Slot] == n {
+		return c.cells[n.Slot].includes
+	}
+	return c.includes(n)
+}
+
+// includes says which of the spread constraints count n.
+func (c *class) includes(n *model.Node) (bits uint32) {
+	if len(c.spread) > 0 && carries(n, c.spreadBy) {
+		for i := range c.spreadBy {
+			if c.spreadBy[i].Includes(c.pod, n) {
+				bits |= 1 << i
+			}
+		}
+	}
+	if c.soft != nil && !(c.soft.allKeys && !carries(n, c.soft.constraints)) {
+		for i := range c.soft.constraints {
+			if c.soft.constraints[i].Includes(c.pod, n) {
+				bits |= 1 << (16 + i)
+			}
+		}
+	}
+	return bits
+}
+
+// count counts q on n.
+func (c *class) count(q *model.PlacedPod, n *model.Node, by int64) {
+	x := c.x
+	if len(c.spread) > 0 {
+		bits := c.includesOf(n)
+		for i, s := range c.spread {
+			if bits&(1<<i) != 0 && counted(q, c.pod.Namespace, &s.constraint.Selector) {
+				id := x.domainOf(s.domains, n)
+				s.move(id, by)
+				c.touch(&s.tally, id)
+			}
+		}
+	}
+	if c.soft != nil {
+		bits := c.includesOf(n)
+		for i := range c.soft.constraints {
+			if !counted(q, c.pod.Namespace, &c.soft.constraints[i].Selector) {
+				continue
+			}
+			if hosts := c.soft.hosts[i]; hosts != nil {
+				hosts[n.Slot] += int32(by)
+			} else if bits&(1<<(16+i)) != 0 {
+				t := c.soft.tallies[i]
+				t.add(max(0, x.domainOf(t.domains, n)), by)
+			}
+		}
+	}
+	if c.affine {
+		c.countAffinity(q, n, by)
+	}
+	if c.attract != nil {
+		c.countAttraction(q, n, by)
+	}
+}
+
+// near adds to a tally of pods near n, unless n does not carry the key.
+func (c *class) near(t *tally, n *model.Node, by int64) bool {
+	id := c.x.domainOf(t.domains, n)
+	if id == lacking {
+		return false
+	}
+	t.add(id, by)
+	c.touch(t, id)
+	return true
+}
+
+func (c *class) countAffinity(q *model.PlacedPod, n *model.Node, by int64) {
+	s, p := c.x.snapshot, c.pod
+	for i := range q.Affinity.AntiRequired {
+		t := &q.Affinity.AntiRequired[i]
+		if t.Selects(p.Labels, p.Namespace, s.Namespaces[p.Namespace]) {
+			c.near(c.repelling.of(c.x, c, t.TopologyKey), n, by)
+		}
+	}
+	if !c.terms {
+		return
+	}
+	if required := p.Affinity.Required; len(required) > 0 {
+		all := true
+		for i := range required {
+			all = all && s.Selects(&required[i], q.Labels, q.Namespace)
+		}
+		for i := range required {
+			if all && c.near(c.wanted.of(c.x, c, required[i].TopologyKey), n, by) {
+				c.wantedTotal += by
+			}
+		}
+	}
+	for i := range p.Affinity.AntiRequired {
+		if t := &p.Affinity.AntiRequired[i]; s.Selects(t, q.Labels, q.Namespace) {
+			c.near(c.unwanted.of(c.x, c, t.TopologyKey), n, by)
+		}
+	}
+}
+
+func (c *class) countAttraction(q *model.PlacedPod, n *model.Node, by int64) {
+	a, s, p := c.attract, c.x.snapshot, c.pod
+	if a.own {
+		for i := range p.Affinity.Preferred {
+			if t := &p.Affinity.Preferred[i]; s.Selects(&t.PodTerm, q.Labels, q.Namespace) {
+				c.near(a.of(c.x, c, t.TopologyKey), n, by*t.Weight)
+			}
+		}
+		for i := range p.Affinity.AntiPreferred {
+			if t := &p.Affinity.AntiPreferred[i]; s.Selects(&t.PodTerm, q.Labels, q.Namespace) {
+				c.near(a.of(c.x, c, t.TopologyKey), n, -by*t.Weight)
+			}
+		}
+	}
+	if !q.Affinity.Any() {
+		return
+	}
+	selected := func(t *model.PodTerm) bool { return t.Selects(p.Labels, p.Namespace, s.Namespaces[p.Namespace]) }
+	if a.required > 0 {
+		for i := range q.Affinity.Required {
+			if t := &q.Affinity.Required[i]; selected(t) {
+				c.near(a.of(c.x, c, t.TopologyKey), n, by*a.required)
+			}
+		}
+	}
+	for i := range q.Affinity.Preferred {
+		if t := &q.Affinity.Preferred[i]; selected(&t.PodTerm) {
+			c.near(a.of(c.x, c, t.TopologyKey), n, by*t.Weight)
+		}
+	}
+	for i := range q.Affinity.AntiPreferred {
+		if t := &q.Affinity.AntiPreferred[i]; selected(&t.PodTerm) {
+			c.near(a.of(c.x, c, t.TopologyKey), n, -by*t.Weight)
+		}
+	}
+}
+
+// touch has the nodes of a domain looked at again, if its tally tells them apart.
+func (c *class) touch(t *tally, id int32) {
+	if !t.fine {
+		return
+	}
+	for slot := t.domains.first[id]; slot != none; slot = t.domains.next[slot] {
+		c.x.markSlot(slot)
+	}
+}
+
+// judgeRecord asks the static checks about a node.
+func (c *class) judgeRecord(n *model.Node) {
+	cell := &c.cells[n.Slot]
+	cell.static = 0
+	for place := range c.checks {
+		ch := &c.checks[place]
+		if ch.kind != static {
+			continue
+		}
+		if c.x.reasons = ch.reject(n, c.x.reasons[:0]); len(c.x.reasons) > 0 {
+			cell.static = c.verdict(place, c.x.reasons)
+			return
+		}
+	}
+}
+
+// judge asks what else depends on the node itself: it sets its verdict, its local score
+// and its dyn.
+func (c *class) judge(n *model.Node) {
+	cell := &c.cells[n.Slot]
+	cell.verdict = cell.static
+	limit := c.verdicts[cell.static].place
+	for place := range c.checks[:limit] {
+		ch := &c.checks[place]
+		reasons := c.x.reasons[:0]
+		switch ch.kind {
+		case static:
+			continue
+		case dynamic:
+			reasons = ch.reject(n, reasons)
+		default:
+			if reason, rejected := c.rejectsNear(ch, true, func(d *domains) int32 { return d.of[n.Slot] }); rejected {
+				reasons = append(reasons, reason)
+			}
+		}
+		c.x.reasons = reasons
+		if len(reasons) > 0 {
+			cell.verdict = c.verdict(place, reasons)
+			break
+		}
+	}
+	if cell.verdict != 0 {
+		return
+	}
+	total := int64(0)
+	for i := range c.locals {
+		total += c.locals[i].weight * c.locals[i].score(n)
+	}
+	if total < 0 || total > math.MaxInt32 {
+		c.unfit = true
+		return
+	}
+	cell.local = int32(total)
+	cell.dyn = c.dyn(n)
+}
+
+// rejectsNear asks a check that counts pods about a node whose domains are given: its
+// fine tallies or its coarse ones.
+func (c *class) rejectsNear(ch *check, fine bool, domain func(*domains) int32) (filter.Reason, bool) {
+	switch ch.kind {
+	case spreads:
+		if ch.spread.fine == fine {
+			return ch.spread.rejects(domain(ch.spread.domains), ch.spread.minimum())
+		}
+	case wants:
+		alone := c.first && c.wantedTotal == 0
+		for _, t := range c.wanted {
+			if t.fine != fine {
+				continue
+			}
+			if id := domain(t.domains); id == lacking || t.of(id) == 0 && !alone {
+				return filter.AffinityUnmet, true
+			}
+		}
+	case avoids:
+		return anyNear(c.unwanted, fine, domain, filter.Repelled)
+	case avoided:
+		return anyNear(c.repelling, fine, domain, filter.Repelling)
+	}
+	return filter.Reason{}, false
+}
+
+func anyNear(list nearby, fine bool, domain func(*domains) int32, why filter.Reason) (filter.Reason, bool) {
+	for _, t := range list {
+		if t.fine == fine {
+			if id := domain(t.domains); id != lacking && t.of(id) > 0 {
+				return why, true
+			}
+		}
+	}
+	return filter.Reason{}, false
+}
+
+// dyn numbers what tells n from its group.
+func (c *class) dyn(n *model.Node) int32 {
+	var d dyn
+	part := 0
+	if c.soft != nil {
+		for _, hosts := range c.soft.hosts {
+			if hosts != nil {
+				if part == len(d)-1 {
+					c.unfit = true
+					return 0
+				}
+				d[part] = int64(hosts[n.Slot])
+				part++
+			}
+		}
+	}
+	if c.attract != nil {
+		for _, t := range c.attract.nearby {
+			if id := t.domains.of[n.Slot]; t.fine && id != lacking {
+				d[len(d)-1] += t.of(id)
+			}
+		}
+	}
+	if len(c.dyns) > 0 && c.dyns[0] == d {
+		return 0
+	}
+	id, ok := c.byDyn[d]
+	if !ok {
+		id = int32(len(c.dyns))
+		c.dyns = append(c.dyns, d)
+		c.byDyn[d] = id
+	}
+	return id
+}
+
+// verdict numbers a verdict.
+func (c *class) verdict(place int, reasons []filter.Reason) int32 {
+	for i := 1; i < len(c.verdicts); i++ {
+		v := &c.verdicts[i]
+		if v.place == place && equal(v.reasons, reasons) {
+			return int32(i)
+		}
+	}
+	v := verdict{place: place, reasons: append([]filter.Reason(nil), reasons...), evictable: true}
+	for _, reason := range reasons {
+		v.evictable = v.evictable && reason.EvictionCouldHelp
+	}
+	c.verdicts = append(c.verdicts, v)
+	if len(c.verdicts) > maxVerdicts {
+		c.unfit = true
+	}
+	return int32(len(c.verdicts) - 1)
+}
+
+// maxVerdicts is how many ways to be ruled out are told apart.
+const maxVerdicts = 256
+
+func equal(a, b []filter.Reason) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for i := range a {
+		if a[i] != b[i] {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,97 @@
+package index
+
+import "github.com/berth-scheduler/berth/decider/internal/model"
+
+// change is one of a snapshot's: a pod that was added to a node (by is 1) or removed
+// from it (by is -1), or, without a pod, a node that came or is gone.
+type change struct {
+	pod  *model.PlacedPod
+	node *model.Node
+	by   int64
+}
+
+// now is the number of the next change.
+func (x *Index) now() uint64 { return x.logStart + uint64(len(x.log)) }
+
+// record appends to the log, unless there is no class to read it.
+func (x *Index) record(c change) {
+	if len(x.classes) == 0 {
+		x.log = x.log[:0]
+		x.logStart++
+		return
+	}
+	// Whoever is further behind than this looks at every node anyway.
+	if limit := max(8192, 2*len(x.snapshot.Nodes)); len(x.log) >= 2*limit {
+		dropped := len(x.log) - limit
+		x.logStart += uint64(dropped)
+		copy(x.log, x.log[dropped:])
+		clear(x.log[limit:])
+		x.log = x.log[:limit]
+	}
+	x.log = append(x.log, c)
+}
+
+// NodeCame implements model.Observer.
+func (x *Index) NodeCame(n *model.Node) {
+	for len(x.at) <= n.Slot {
+		x.at, x.names, x.marks = append(x.at, nil), append(x.names, ""), append(x.marks, 0)
+	}
+	x.at[n.Slot] = n
+	if x.leaving[n.Slot] && x.names[n.Slot] == n.Name {
+		delete(x.leaving, n.Slot)
+	} else {
+		x.names[n.Slot] = n.Name
+		x.order++
+	}
+	for _, d := range x.domains {
+		d.came(n)
+	}
+	x.record(change{node: n, by: 1})
+}
+
+// NodeGone implements model.Observer.
+func (x *Index) NodeGone(n *model.Node) {
+	x.at[n.Slot] = nil
+	x.leaving[n.Slot] = true
+	for _, d := range x.domains {
+		d.gone(n)
+	}
+	x.record(change{node: n, by: -1})
+}
+
+// PodMoved implements model.Observer.
+func (x *Index) PodMoved(q *model.PlacedPod, n *model.Node, by int64) {
+	if by > 0 && q.Affinity.Any() {
+		x.learn(&q.Affinity)
+	}
+	x.record(change{q, n, by})
+}
+
+// settle makes up for nodes that are gone and did not come back with another record:
+// the others have another place.
+func (x *Index) settle() {
+	if len(x.leaving) > 0 {
+		clear(x.leaving)
+		x.order++
+	}
+}
+
+// learn notes which labels the terms of placed pods read.
+func (x *Index) learn(a *model.PodAffinity) {
+	note := func(key string) {
+		if !x.read[key] {
+			x.read[key] = true
+			x.readVersion++
+		}
+	}
+	for _, terms := range [][]model.PodTerm{a.Required, a.AntiRequired} {
+		for i := range terms {
+			terms[i].Selector.Keys(note)
+		}
+	}
+	for _, terms := range [][]model.WeightedPodTerm{a.Preferred, a.AntiPreferred} {
+		for i := range terms {
+			terms[i].Selector.Keys(note)
+		}
+	}
+}
