@@ -28,7 +28,7 @@ RACE = $(shell command -v "$$(go env CC)" >/dev/null && echo -race)
 # present DIR... are those of the commands that are there, as package paths.
 present = $(patsubst %/main.go,./%,$(wildcard $(addsuffix /main.go,$(1))))
 PROCESSES := $(call present,decider watcher)
-TOOLS := $(call present,deploy/check deploy/demo)
+TOOLS := $(call present,deploy/check deploy/demo deploy/bench)
 # The root module and every other: each is vetted and kept tidy.
 MODULES := $(dir $(wildcard go.mod decider/*/go.mod deploy/*/go.mod))
 
@@ -81,6 +81,17 @@ SEED ?= 1
 differential: ## Compare Berth's answers with kube-scheduler's own on made-up clusters (CASES SEED)
 	go -C decider/upstream build -o ../../bin/differential ./differential
 	bin/differential --cases '$(CASES)' --seed '$(SEED)'
+
+# Variables of `make bench`, each a flag of bin/bench; see `bin/bench --help`.
+WORKLOADS ?=
+SYSTEMS ?=
+ROUNDS ?=
+QUICK ?=
+
+.PHONY: bench
+bench: build tools ## Compare Berth with kube-scheduler and with bare binding (WORKLOADS SYSTEMS ROUNDS QUICK)
+	bin/bench $(if $(WORKLOADS),--workloads '$(WORKLOADS)') $(if $(SYSTEMS),--systems '$(SYSTEMS)') \
+		$(if $(ROUNDS),--rounds '$(ROUNDS)') $(call on,$(QUICK),--quick)
 
 # A regular expression of the mutations that `make mutate` tries; all if it is empty.
 ONLY ?=
