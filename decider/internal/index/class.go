@@ -24,6 +24,8 @@ type class struct {
 	// are those of the index and the snapshot by then.
 	seen         uint64
 	order, facts uint64
+	// nodes is how many nodes the scores were compiled for, if those depend on it; else 0.
+	nodes int
 	// lastUse is the decision that last asked for it.
 	lastUse uint64
 	bytes   int64
@@ -297,6 +299,9 @@ func (c *class) compile() {
 				c.ranked = append(c.ranked, ranked{rule.Weight, scorer})
 			default:
 				c.locals = append(c.locals, local{rule.Weight, scorer.Score})
+				if rule.Name == "ImageLocality" { // it compares with how many nodes have an image
+					c.nodes = len(s.Nodes)
+				}
 			}
 		}
 	}

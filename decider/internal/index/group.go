@@ -233,8 +233,10 @@ func (c *class) scalars() (of [17]int64) {
 			of[i] = s.minimum()
 		}
 	}
-	if c.first && c.wantedTotal == 0 {
-		of[16] = 1
+	for _, t := range c.wanted {
+		if t.fine && c.first && c.wantedTotal == 0 {
+			of[16] = 1
+		}
 	}
 	return of
 }

@@ -174,7 +174,7 @@ func (x *Index) classFor(r *solve.Request, p *model.Pod) *class {
 			// the time that the class is asked for next.
 			return nil
 		}
-		if c.unfit || c.facts != s.Facts || behind > 2*nodes {
+		if c.unfit || c.facts != s.Facts || c.nodes > 0 && c.nodes != len(s.Nodes) || behind > 2*nodes {
 			c.rebuild()
 		} else {
 			c.repair()
