@@ -34,7 +34,7 @@ MODULES := $(dir $(wildcard go.mod decider/*/go.mod deploy/*/go.mod))
 
 .PHONY: help
 help: ## Describe every target
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: ## Compile bin/decider and bin/watcher
@@ -103,6 +103,15 @@ mutate: ## Break Berth's rules, one line at a time, and see that made-up cluster
 .PHONY: fuzz
 fuzz: bin/tally ## Fuzz every target for FUZZTIME (default 5s)
 	.ci/fuzz
+
+# The command line of bin/bench-decide, such as 'million' or '--nodes 1000,5000'; see its
+# --help.
+ARGS ?=
+
+.PHONY: bench-decide
+bench-decide: build upstream ## Measure what a decision costs on 1,000 to 1,000,000 nodes (ARGS)
+	go build -o bin/bench-decide ./deploy/bench/decide
+	bin/bench-decide $(ARGS)
 
 .PHONY: check
 check: check/format check/vet check/lint check/proto check/generate check/tidy check/rules check/vulnerabilities ## Check everything that needs no test run
