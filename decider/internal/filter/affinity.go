@@ -50,10 +50,10 @@ func namedByAffinity(p *model.Pod, _ *model.Snapshot) Check {
 	}}
 }
 
-// NamesNodes says whether p can go to nodes that it names alone.
-func NamesNodes(p *model.Pod) bool {
-	_, limited := affinityNames(p.NodeAffinity)
-	return limited || p.NodeName != ""
+// NamedNodes returns the names of the nodes that p's required affinity names. limited is
+// false if it may go to others.
+func NamedNodes(p *model.Pod) (names map[string]bool, limited bool) {
+	return affinityNames(p.NodeAffinity)
 }
 
 // affinityNames returns the names of the nodes that terms name. limited is false

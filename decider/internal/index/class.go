@@ -7,6 +7,7 @@ import (
 	"github.com/berth-scheduler/berth/decider/internal/model"
 	"github.com/berth-scheduler/berth/decider/internal/score"
 	"github.com/berth-scheduler/berth/decider/internal/solve"
+	berthv1 "github.com/berth-scheduler/berth/proto/berth/v1"
 )
 
 // class is what is remembered about pods of one key: for each node whether it can take
@@ -51,15 +52,17 @@ type class struct {
 	soft     *soft
 	attract  *attraction
 
-	tallies   []*tally // all of them
-	static    []verdict
-	verdicts  []verdict // 0 is that the node can take the pod
-	cells     []cell    // by slot
-	groups    []*group
-	byKey     map[groupKey]int32
-	dyns      []dyn
-	byDyn     map[dyn]int32
-	rejection *rejection
+	tallies  []*tally // all of them
+	static   []verdict
+	verdicts []verdict // 0 is that the node can take the pod
+	cells    []cell    // by slot
+	groups   []*group
+	byKey    map[groupKey]int32
+	dyns     []dyn
+	byDyn    map[dyn]int32
+	// rejection is what was said the last time that no node would do, until something
+	// changes.
+	rejection *berthv1.Rejection
 }
 
 // check is one rule, or one constraint of a rule, in the profile's order.
@@ -606,16 +609,15 @@ func anyNear(list nearby, fine bool, domain func(*domains) int32, why filter.Rea
 	return filter.Reason{}, false
 }
 
-// dyn numbers what tells n from its group.
-func (c *class) dyn(n *model.Node) int32 {
-	var d dyn
+// dynOf is what tells n from its group.
+func (c *class) dynOf(n *model.Node) (d dyn) {
 	part := 0
 	if c.soft != nil {
 		for _, hosts := range c.soft.hosts {
 			if hosts != nil {
 				if part == len(d)-1 {
 					c.unfit = true
-					return 0
+					return d
 				}
 				d[part] = int64(hosts[n.Slot])
 				part++
@@ -629,6 +631,12 @@ func (c *class) dyn(n *model.Node) int32 {
 			}
 		}
 	}
+	return d
+}
+
+// dyn numbers what tells n from its group.
+func (c *class) dyn(n *model.Node) int32 {
+	d := c.dynOf(n)
 	if len(c.dyns) > 0 && c.dyns[0] == d {
 		return 0
 	}

@@ -11,10 +11,13 @@
 // decision costs as much as has changed since the class was last used, and a little for
 // each group, whatever the number of nodes.
 //
+// Pods that differ in nothing but the nodes that they name are one class, too, of which
+// those nodes are asked (named.go).
+//
 // What cannot be indexed (scores by signals, rooms set aside, preemption, policies of
-// other kinds, explanations, pods that name nodes) is decided by the plain solver, on
-// the same snapshot. Reading order: Index.one, class, group.go (repair), place.go,
-// counts.go, tree.go.
+// other kinds, explanations) is decided by the plain solver, on the same snapshot.
+// Reading order: Index.decide, class.go, group.go (repair), place.go, counts.go,
+// tree.go.
 package index
 
 import (
@@ -134,31 +137,42 @@ func (x *Index) Stats() Stats {
 // one decides on one pod as Solver.One does.
 func (x *Index) one(r *solve.Request, index int, p *model.Pod) (_ *berthv1.Decision, undo func()) {
 	x.clock++
-	if c := x.classFor(r, p); c != nil {
-		if decision, undo, ok := c.decide(r, index, p); ok {
-			x.stats.Indexed++
-			return decision, undo
-		}
+	if decision, undo, ok := x.decide(r, index, p); ok {
+		x.stats.Indexed++
+		return decision, undo
 	}
 	x.stats.Plain++
 	return x.plain.One(r, index, p)
 }
 
-// classFor returns the pod's class, up to date, or nil if the plain solver is to decide.
-func (x *Index) classFor(r *solve.Request, p *model.Pod) *class {
+// decide decides on one pod; ok is false if the plain solver is to.
+func (x *Index) decide(r *solve.Request, index int, p *model.Pod) (_ *berthv1.Decision, undo func(), ok bool) {
 	s := x.snapshot
 	if r.Explain || len(s.Nodes) == 0 || s.Nominations() > 0 || p.NodeName != "" || s.Node(p.NominatedNode) != nil {
-		return nil
+		return nil, nil, false
 	}
 	profile := x.plain.Profile(p.Record.GetSchedulerName())
 	ranker, ok := profile.Ranker.(Scored)
 	if !ok {
-		return nil
+		return nil, nil, false
 	}
 	scores, ok := ranker.Scores()
-	if !ok || s.Signals > 0 && hasSignals(scores) || filter.NamesNodes(p) {
-		return nil
+	if !ok || s.Signals > 0 && hasSignals(scores) {
+		return nil, nil, false
 	}
+	if names, limited := filter.NamedNodes(p); limited {
+		return x.decideNamed(r, index, p, names, profile, scores)
+	}
+	c := x.classFor(p, profile, scores)
+	if c == nil {
+		return nil, nil, false
+	}
+	return c.decide(r, index, p)
+}
+
+// classFor returns the pod's class, up to date, or nil if there is none.
+func (x *Index) classFor(p *model.Pod, profile *solve.Profile, scores []score.Rule) *class {
+	s := x.snapshot
 	x.buffer = x.key(x.buffer[:0], p.Record)
 	c := x.classes[string(x.buffer)]
 	if c != nil {

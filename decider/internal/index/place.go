@@ -18,24 +18,25 @@ type candidate struct {
 	base int64
 }
 
-// rejection is what became of the class the last time that no node would do, until
-// something changes.
-type rejection struct{ message *berthv1.Rejection }
-
 // decide decides on p, which is of the class. ok is false if the plain solver is to.
 func (c *class) decide(r *solve.Request, index int, p *model.Pod) (_ *berthv1.Decision, undo func(), ok bool) {
 	c.candidates()
-	decision := &berthv1.Decision{PodUid: p.UID}
-	if len(c.x.candidates) == 0 {
-		if r.Preempt && c.profile.Preempt {
-			return nil, nil, false
-		}
-		if c.rejection == nil {
-			c.rejection = &rejection{c.reject()}
-		}
-		decision.Outcome, decision.Rejection = berthv1.Outcome_OUTCOME_REJECTED, c.rejection.message
-		return decision, nil, true
+	if len(c.x.candidates) > 0 {
+		decision, undo := c.place(r, index, p)
+		return decision, undo, true
 	}
+	if r.Preempt && c.profile.Preempt {
+		return nil, nil, false
+	}
+	if c.rejection == nil {
+		c.rejection = c.reject()
+	}
+	return &berthv1.Decision{PodUid: p.UID, Outcome: berthv1.Outcome_OUTCOME_REJECTED, Rejection: c.rejection}, nil, true
+}
+
+// place puts p on the best of the candidates.
+func (c *class) place(r *solve.Request, index int, p *model.Pod) (_ *berthv1.Decision, undo func()) {
+	decision := &berthv1.Decision{PodUid: p.UID}
 	c.rank()
 	nodes := c.x.snapshot.Nodes
 	position := solve.Position(r.Seed, index, len(nodes))
@@ -58,7 +59,7 @@ func (c *class) decide(r *solve.Request, index int, p *model.Pod) (_ *berthv1.De
 		s.candidate.tree.set(s.place, s.value)
 	}
 	decision.Outcome = berthv1.Outcome_OUTCOME_PLACED
-	return decision, c.x.snapshot.Place(p, c.x.snapshot.Node(decision.Candidates[0].NodeName)), true
+	return decision, c.x.snapshot.Place(p, c.x.snapshot.Node(decision.Candidates[0].NodeName))
 }
 
 // candidates finds the groups that can take a pod.
