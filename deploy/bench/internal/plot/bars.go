@@ -16,6 +16,9 @@ type Bars struct {
 	Unit string
 	// Systems names the bars of every group, from above to below; at most 8.
 	Systems []string
+	// Colours says which of the colours 0 to 7 each of Systems has, so that one
+	// that is in several pictures looks the same in all; nil is in their order.
+	Colours []int
 	Groups  []Group
 }
 
@@ -74,7 +77,7 @@ func (b Bars) SVG() ([]byte, error) {
 
 	var c canvas
 	c.text("title", margin, margin+titleSize, start, b.Title)
-	top := c.legendAcross(margin+titleSize+gap, width, b.Systems) + gap
+	top := c.legendAcross(margin+titleSize+gap, width, b.Systems, b.colour) + gap
 	step := float64(len(b.Systems))*barStep + groupGap
 	bottom := top + float64(len(b.Groups))*step
 	for _, t := range ticks {
@@ -85,7 +88,7 @@ func (b Bars) SVG() ([]byte, error) {
 		y := top + float64(i)*step + groupGap/2
 		c.text("name", left-gap, y+(step-groupGap)/2+textSize/3, end, g.Name)
 		for s, v := range g.Values {
-			c.bar(s, left, y+float64(s)*barStep+(barStep-barHeight)/2, pixel, v, g.Name+", "+b.Systems[s])
+			c.bar(b.colour(s), left, y+float64(s)*barStep+(barStep-barHeight)/2, pixel, v, g.Name+", "+b.Systems[s])
 		}
 	}
 	c.line("axis", left, top, left, bottom)
@@ -94,8 +97,16 @@ func (b Bars) SVG() ([]byte, error) {
 	return c.svg(width, below+margin, b.Title), nil
 }
 
-// bar draws the s-th bar of a group from x on, y being its upper edge.
-func (c *canvas) bar(s int, x, y float64, pixel func(float64) float64, v Value, of string) {
+// colour returns that of the i-th system.
+func (b Bars) colour(i int) int {
+	if b.Colours == nil {
+		return i
+	}
+	return b.Colours[i]
+}
+
+// bar draws a bar from x on, y being its upper edge.
+func (c *canvas) bar(colour int, x, y float64, pixel func(float64) float64, v Value, of string) {
 	centre := y + barHeight/2
 	if v == (Value{}) {
 		c.text("note", x+gap, centre+textSize/3, start, "no value")
@@ -106,7 +117,7 @@ func (c *canvas) bar(s int, x, y float64, pixel func(float64) float64, v Value, 
 		hint += " (" + number(v.Low) + " to " + number(v.High) + ")"
 		right = pixel(v.High)
 	}
-	c.rect(class(s), x, y, pixel(v.Median)-x, barHeight, hint)
+	c.rect(class(colour), x, y, pixel(v.Median)-x, barHeight, hint)
 	if v.High > 0 {
 		low, high := pixel(v.Low), pixel(v.High)
 		c.line("spread", low, centre, high, centre)
@@ -118,14 +129,14 @@ func (c *canvas) bar(s int, x, y float64, pixel func(float64) float64, v Value, 
 
 // legendAcross writes which colour is which, from left to right in as many rows
 // as it takes, and returns the lower edge of the last.
-func (c *canvas) legendAcross(y, width float64, names []string) float64 {
+func (c *canvas) legendAcross(y, width float64, names []string, colour func(i int) int) float64 {
 	x := margin
 	for i, name := range names {
 		w := swatch + gap + textWidth(name, textSize)
 		if i > 0 && x+w > width-margin {
 			x, y = margin, y+legendRow
 		}
-		c.rect(class(i), x, y+(legendRow-swatch)/2, swatch, swatch, "")
+		c.rect(class(colour(i)), x, y+(legendRow-swatch)/2, swatch, swatch, "")
 		c.text("name", x+swatch+gap, y+legendRow/2+textSize/3, start, name)
 		x += w + 2*gap
 	}
@@ -138,6 +149,13 @@ func (b Bars) validate() error {
 		return errors.New("no groups: draw nothing instead")
 	case len(b.Systems) == 0 || len(b.Systems) > colours:
 		return fmt.Errorf("%d systems: from 1 to %d can be told apart", len(b.Systems), colours)
+	case b.Colours != nil && len(b.Colours) != len(b.Systems):
+		return fmt.Errorf("%d colours for %d systems: give one for each, or none", len(b.Colours), len(b.Systems))
+	}
+	for i, colour := range b.Colours {
+		if colour < 0 || colour >= colours {
+			return fmt.Errorf("system %q: colour %d: there are 0 to %d", b.Systems[i], colour, colours-1)
+		}
 	}
 	for _, g := range b.Groups {
 		if len(g.Values) != len(b.Systems) {

@@ -48,6 +48,11 @@ var pictures = map[string]picture{
 			{Name: "not measured"},
 		},
 	},
+	"coloured.svg": plot.Bars{
+		Title: "Without bare binding, and Berth as green as with it", Unit: "ms per pod",
+		Systems: []string{"kube-scheduler", "Berth"}, Colours: []int{1, 2},
+		Groups: []plot.Group{{Name: "equal pods", Values: []plot.Value{{Median: 4.5}, {Median: 0.25}}}},
+	},
 	"dashed.svg": plot.Lines{Title: "More lines than colours", X: "nodes", Y: "bytes", Series: many()},
 	"few.svg": plot.Lines{Title: "Two powers of ten have finer ticks", X: "bytes", Y: "seconds", Series: []plot.Series{
 		{Name: "full", Points: []plot.Point{{1, 0.02}, {30, 0.5}}},
@@ -134,6 +139,8 @@ func TestNamesWhatCannotBeDrawn(t *testing.T) {
 		`no groups`:                            plot.Bars{Systems: []string{"a"}},
 		`0 systems`:                            plot.Bars{Groups: group()},
 		`9 systems`:                            plot.Bars{Systems: make([]string, 9), Groups: group(make([]plot.Value, 9)...)},
+		`2 colours for 1 systems`:              plot.Bars{Systems: []string{"a"}, Colours: []int{1, 2}, Groups: group(plot.Value{})},
+		`system "a": colour 8`:                 plot.Bars{Systems: []string{"a"}, Colours: []int{8}, Groups: group(plot.Value{})},
 		`group "w": 2`:                         plot.Bars{Systems: []string{"a"}, Groups: group(plot.Value{}, plot.Value{})},
 		`group "w", system "a": median -1`:     plot.Bars{Systems: []string{"a"}, Groups: group(plot.Value{Median: -1})},
 		`median NaN`:                           plot.Bars{Systems: []string{"a"}, Groups: group(plot.Value{Median: math.NaN()})},
