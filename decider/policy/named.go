@@ -2,6 +2,7 @@ package policy
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -19,3 +20,7 @@ func Named(name string) (Policy, error) {
 	}
 	return nil, fmt.Errorf("unknown policy %q: it is one of %s", name, strings.Join(names, ", "))
 }
+
+// IsBuiltin says whether p is a policy of this package: it reads no more of nodes than
+// what rules and scores read.
+func IsBuiltin(p Policy) bool { return slices.Contains(builtin, p) }

@@ -104,6 +104,8 @@ func (p Program) serve(ctx context.Context, args []string, stdout, stderr io.Wri
 	config.MaxPods = o.maxPods
 	config.MaxConcurrent = o.maxConcurrent
 	config.MaxWaiting = o.maxWaiting
+	config.MaxStateBytes = o.maxStateBytes
+	config.PlainSolver = o.solver == "plain"
 	config.OmitStateDigest = !o.stateDigest
 	config.DrainTimeout = o.drainTimeout
 	config.Logger = klog.Background()

@@ -17,7 +17,11 @@ type metrics struct {
 	pods      prometheus.Histogram
 	inFlight  prometheus.Gauge
 	waiting   prometheus.Gauge
-	grpc      *grpcprometheus.ServerMetrics
+
+	commits, rejectedRecords prometheus.Counter
+	resyncs                  *prometheus.CounterVec
+
+	grpc *grpcprometheus.ServerMetrics
 }
 
 func newMetrics() *metrics {
@@ -44,7 +48,22 @@ func newMetrics() *metrics {
 			Name: "berth_decider_requests_waiting",
 			Help: "Requests that wait for their turn.",
 		}),
+		commits: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "berth_decider_sync_commits_total",
+			Help: "Versions of the state that were taken.",
+		}),
+		rejectedRecords: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "berth_decider_sync_rejected_records_total",
+			Help: "Records of the state that made no sense.",
+		}),
+		resyncs: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "berth_decider_sync_resyncs_total",
+			Help: "States that had to be fed anew, by reason: messages out of order (sequence), a commit from another version (version), another digest (digest), an internal error (failure).",
+		}, []string{"reason"}),
 		grpc: grpcprometheus.NewServerMetrics(),
+	}
+	for _, reason := range resyncReasons {
+		m.resyncs.WithLabelValues(reason)
 	}
 	// A series that is there from the start can be alerted on.
 	for number := range berthv1.Outcome_name {
@@ -55,8 +74,22 @@ func newMetrics() *metrics {
 	return m
 }
 
-func (m *metrics) register(r prometheus.Registerer) error {
-	for _, c := range []prometheus.Collector{m.decisions, m.duration, m.pods, m.inFlight, m.waiting, m.grpc} {
+// register registers the metrics, with those of what is held.
+func (m *metrics) register(r prometheus.Registerer, h *held) error {
+	gauge := func(name, help string, value func(size) float64) prometheus.Collector {
+		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, func() float64 { return value(h.now()) })
+	}
+	for _, c := range []prometheus.Collector{
+		m.decisions, m.duration, m.pods, m.inFlight, m.waiting, m.commits, m.rejectedRecords, m.resyncs, m.grpc,
+		gauge("berth_decider_state_version", "Version of the state that is held; 0 if there is none.",
+			func(s size) float64 { return float64(s.version) }),
+		gauge("berth_decider_state_nodes", "Nodes in the state that is held.",
+			func(s size) float64 { return float64(s.nodes) }),
+		gauge("berth_decider_state_placed_pods", "Placed pods in the state that is held.",
+			func(s size) float64 { return float64(s.placedPods) }),
+		gauge("berth_decider_state_bytes", "Bytes of encoded records in the state that is held.",
+			func(s size) float64 { return float64(s.bytes) }),
+	} {
 		if err := r.Register(c); err != nil {
 			return err
 		}

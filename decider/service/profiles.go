@@ -85,3 +85,35 @@ func (r ranker) Explain(t *model.Turn) [][]*berthv1.Score {
 	}
 	return explainer.Explain(policy.NewTurn(t, r.scores))
 }
+
+// unreadState names the parts of the state that no profile reads. Whoever brings a
+// policy or a solver of their own may read all of a node.
+func (s *Service) unreadState() []string {
+	if s.config.Solver != nil {
+		return nil
+	}
+	all := slices.Collect(maps.Values(s.profiles.byName))
+	if s.profiles.other != nil {
+		all = append(all, s.profiles.other)
+	}
+	read := map[string]bool{}
+	for _, p := range all {
+		read["disruption_budgets"] = read["disruption_budgets"] || p.Preempt
+		for _, rule := range p.Rules {
+			read["nodes.declared_features"] = read["nodes.declared_features"] || rule.Name == "NodeDeclaredFeatures"
+		}
+		if scores, counted := p.Ranker.(ranker).Scores(); counted {
+			for _, rule := range scores {
+				read["nodes.images"] = read["nodes.images"] || rule.Name == "ImageLocality"
+				read["nodes.signals"] = read["nodes.signals"] || rule.Name == "NodeSignals"
+			}
+		}
+	}
+	var unread []string
+	for _, part := range []string{"disruption_budgets", "nodes.conditions", "nodes.declared_features", "nodes.images", "nodes.signals"} {
+		if !read[part] && (part == "disruption_budgets" || policy.IsBuiltin(s.config.Policy)) {
+			unread = append(unread, part)
+		}
+	}
+	return unread
+}

@@ -48,6 +48,7 @@ func (s *Service) Serve(ctx context.Context, lis net.Listener) error {
 	}
 	s.serving.Store(false)
 	healthServer.Shutdown()
+	s.end()
 	cut := time.AfterFunc(s.config.DrainTimeout, server.Stop)
 	defer cut.Stop()
 	server.GracefulStop()

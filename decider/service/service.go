@@ -23,9 +23,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
-	"google.golang.org/grpc/status"
 	"k8s.io/klog/v2"
 
 	"github.com/berth-scheduler/berth/decider/internal/filter"
@@ -65,6 +63,12 @@ type Config struct {
 	// MaxWaiting is how many requests may wait for their turn; those beyond
 	// are refused with RESOURCE_EXHAUSTED. 0 means 64; negative means none.
 	MaxWaiting int
+	// MaxStateBytes limits the records, encoded, of the state that Sync feeds; what they
+	// take decoded is about four times as much. 0 means 4 GiB.
+	MaxStateBytes int64
+	// PlainSolver has every pod decided by a look at every node, as the index would, and
+	// slower.
+	PlainSolver bool
 	// OmitStateDigest leaves the digest of the state out of the answers. It
 	// costs about as much as decoding the state.
 	OmitStateDigest bool
@@ -108,6 +112,12 @@ func (c *Config) validate() error {
 			*f.value = f.defaultValue
 		}
 	}
+	if c.MaxStateBytes < 0 {
+		errs = append(errs, fmt.Errorf("service: Config.MaxStateBytes is %d; it must not be negative", c.MaxStateBytes))
+	}
+	if c.MaxStateBytes == 0 {
+		c.MaxStateBytes = 4 << 30
+	}
 	if c.MaxWaiting > math.MaxInt32 {
 		errs = append(errs, fmt.Errorf("service: Config.MaxWaiting is %d; it must be at most %d", c.MaxWaiting, math.MaxInt32))
 	}
@@ -123,7 +133,7 @@ func (c *Config) validate() error {
 	return errors.Join(errs...)
 }
 
-// Service answers Describe and Decide. It may be called concurrently.
+// Service answers Describe, Sync and Decide. It may be called concurrently.
 type Service struct {
 	berthv1.UnimplementedDeciderServiceServer
 
@@ -134,7 +144,11 @@ type Service struct {
 	understood map[string]bool
 	admission  *admission
 	metrics    *metrics
+	held       *held
 	serving    atomic.Bool
+	// ending is done once the service drains.
+	ending context.Context
+	end    context.CancelFunc
 }
 
 // New returns a decider that is not served yet.
@@ -158,13 +172,15 @@ func New(config Config) (*Service, error) {
 		solver:     solve.Solver{Profile: profiles.of},
 		understood: understood,
 		metrics:    newMetrics(),
+		held:       newHeld(),
 	}
+	s.ending, s.end = context.WithCancel(context.Background())
 	s.admission = newAdmission(config.MaxConcurrent, config.MaxWaiting, s.metrics)
 	if s.digest, err = s.configDigest(); err != nil {
 		return nil, err
 	}
 	if config.Registerer != nil {
-		if err := s.metrics.register(config.Registerer); err != nil {
+		if err := s.metrics.register(config.Registerer, s.held); err != nil {
 			return nil, fmt.Errorf("service: register metrics: %w", err)
 		}
 	}
@@ -211,78 +227,10 @@ func (s *Service) Describe(context.Context, *berthv1.DescribeRequest) (*berthv1.
 		Limits: &berthv1.Limits{
 			MaxMessageBytes: int64(s.config.MaxMessageBytes),
 			MaxPods:         int32(s.config.MaxPods),
+			MaxStateBytes:   s.config.MaxStateBytes,
 		},
+		UnreadState: s.unreadState(),
 	}, nil
-}
-
-// Decide answers which node each pod of the request should get. Its errors are
-// gRPC statuses, as the contract says.
-func (s *Service) Decide(ctx context.Context, request *berthv1.DecideRequest) (*berthv1.DecideResponse, error) {
-	start := time.Now()
-	if limit := s.config.MaxPods; limit > 0 && len(request.GetPods()) > limit {
-		return nil, status.Errorf(codes.ResourceExhausted,
-			"pods: %d are more than the %d that this decider takes in one request: send fewer", len(request.GetPods()), limit)
-	}
-	stop := stopper(ctx, start)
-	release, err := s.admission.enter(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer release()
-
-	response, err := s.decide(ctx, request, stop)
-	if err != nil {
-		return nil, err
-	}
-	s.metrics.observe(response, time.Since(start))
-	return response, nil
-}
-
-// decide decodes, decides and encodes.
-func (s *Service) decide(ctx context.Context, request *berthv1.DecideRequest, stop func() bool) (*berthv1.DecideResponse, error) {
-	var state *berthv1.Snapshot
-	switch request.GetState().(type) {
-	case *berthv1.DecideRequest_Snapshot:
-		state = request.GetSnapshot()
-	case *berthv1.DecideRequest_Reference:
-		return nil, status.Error(codes.FailedPrecondition,
-			"reference: this decider holds no state: send an inline snapshot")
-	default:
-		return nil, status.Error(codes.InvalidArgument, "snapshot: there is no state to decide on: send a snapshot")
-	}
-	if _, known := berthv1.ExplanationLevel_name[int32(request.GetExplanation())]; !known {
-		return nil, status.Errorf(codes.InvalidArgument, "explanation: %d is not a level", request.GetExplanation())
-	}
-	if request.GetCandidates() < 0 {
-		return nil, status.Errorf(codes.InvalidArgument, "candidates: %d is negative", request.GetCandidates())
-	}
-	snapshot, fieldErr := model.NewSnapshot(state, s.understood)
-	if fieldErr != nil {
-		return nil, status.Error(codes.InvalidArgument, fieldErr.Error())
-	}
-	pods, refused := s.decodePods(snapshot, request.GetPods())
-	decisions := s.solve(ctx, state, &solve.Request{
-		Snapshot:   snapshot,
-		Pods:       pods,
-		Seed:       request.GetSeed(),
-		Candidates: int(request.GetCandidates()),
-		Explain:    request.GetExplanation() == berthv1.ExplanationLevel_EXPLANATION_LEVEL_NODES,
-		Preempt:    request.GetPreempt(),
-		Stop:       stop,
-	})
-	for i, refusal := range refused {
-		decisions[i] = refusal
-	}
-	response := &berthv1.DecideResponse{
-		Epoch:        state.GetEpoch(),
-		Version:      state.GetVersion(),
-		ConfigDigest: s.digest,
-		Decisions:    decisions,
-	}
-	if !s.config.OmitStateDigest {
-		response.StateDigest = stateDigest(state)
-	}
-	return response, nil
 }
 
 // decodePods decodes the pods to be decided. A pod that is refused is nil among
@@ -300,6 +248,10 @@ func (s *Service) decodePods(snapshot *model.Snapshot, records []*berthv1.Pod) (
 			continue
 		} else if uid != "" {
 			seen[uid] = true
+		}
+		if uid := record.GetUid(); snapshot.Placed(uid) {
+			refused[i] = invalid(record, i, &model.FieldError{Field: "uid", Message: fmt.Sprintf("%q is the uid of a pod that is placed already", uid)})
+			continue
 		}
 		if s.profiles.of(record.GetSchedulerName()) == nil {
 			refused[i] = invalid(record, i, s.profiles.unknown(record.GetSchedulerName()))
@@ -349,19 +301,4 @@ func invalid(record *berthv1.Pod, index int, err *model.FieldError) *berthv1.Dec
 			Message: err.Message,
 		},
 	}
-}
-
-// maxReserve is the most time that is kept for encoding and sending an answer.
-const maxReserve = 500 * time.Millisecond
-
-// stopper says when to stop deciding: when nobody waits for the answer any more,
-// or so close to the deadline, a tenth of the time there was, that the answer
-// would come too late.
-func stopper(ctx context.Context, start time.Time) func() bool {
-	deadline, ok := ctx.Deadline()
-	if !ok {
-		return func() bool { return ctx.Err() != nil }
-	}
-	last := deadline.Add(-min(deadline.Sub(start)/10, maxReserve))
-	return func() bool { return ctx.Err() != nil || !time.Now().Before(last) }
 }

@@ -110,7 +110,8 @@ func TestDescribe(t *testing.T) {
 			berthv1.ConstraintPodTopologySpread,
 			berthv1.ConstraintTaintToleration,
 		},
-		Limits: &berthv1.Limits{MaxMessageBytes: 5 << 20, MaxPods: 7},
+		Limits:      &berthv1.Limits{MaxMessageBytes: 5 << 20, MaxPods: 7, MaxStateBytes: 4 << 30},
+		UnreadState: []string{"nodes.conditions", "nodes.signals"},
 	}
 	if diff := cmp.Diff(want, got, protocmp.Transform()); diff != "" {
 		t.Error(diff)

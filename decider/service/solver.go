@@ -60,21 +60,18 @@ type Reason struct {
 	EvictionCouldHelp bool
 }
 
-// solve asks whoever decides.
-func (s *Service) solve(ctx context.Context, state *berthv1.Snapshot, r *solve.Request) []*berthv1.Decision {
-	if s.config.Solver == nil {
-		return s.solver.Decide(r)
-	}
+// solverRequest is a request as a solver sees it; state is its snapshot's records.
+func solverRequest(r *solve.Request, state *berthv1.Snapshot) *SolverRequest {
 	pods := make([]*berthv1.Pod, len(r.Pods))
 	for i, p := range r.Pods {
 		if p != nil {
 			pods[i] = p.Record
 		}
 	}
-	return s.config.Solver.Solve(ctx, &SolverRequest{
+	return &SolverRequest{
 		Snapshot: state, Unusable: unusable(r.Snapshot), Pods: pods,
 		Seed: r.Seed, Candidates: r.Candidates, Explain: r.Explain, Preempt: r.Preempt, Stop: r.Stop,
-	})
+	}
 }
 
 // solverProfiles has the names of a solver's profiles; they are nothing more here.

@@ -19,6 +19,14 @@ func New(understood map[string]bool) *Snapshot {
 	}
 }
 
+// CheckKeys says which record of changes has no key. The error's path begins with the
+// changes' field.
+func CheckKeys(c *berthv1.Changes) *FieldError {
+	return checkKeys("", &berthv1.Snapshot{
+		Nodes: c.GetNodes(), PlacedPods: c.GetPlacedPods(), Namespaces: c.GetNamespaces(), DisruptionBudgets: c.GetDisruptionBudgets(),
+	})
+}
+
 // Apply changes the snapshot as the contract says of Changes, and returns what is
 // wrong with the records, in their order: those without a key are left out, of the
 // others what is wrong is their node's Problem. What the snapshot answers from then on

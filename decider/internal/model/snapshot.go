@@ -59,7 +59,7 @@ type Snapshot struct {
 // appears twice. Its path begins with "snapshot". What else is wrong with a
 // record is its node's Problem and nobody else's.
 func NewSnapshot(record *berthv1.Snapshot, understood map[string]bool) (*Snapshot, *FieldError) {
-	if err := checkKeys(record); err != nil {
+	if err := checkKeys("snapshot.", record); err != nil {
 		return nil, err
 	}
 	s := New(understood)
@@ -76,29 +76,29 @@ func NewSnapshot(record *berthv1.Snapshot, understood map[string]bool) (*Snapsho
 	return s, nil
 }
 
-// checkKeys says which record has no key.
-func checkKeys(record *berthv1.Snapshot) *FieldError {
+// checkKeys says which record has no key. The error's path begins with prefix.
+func checkKeys(prefix string, record *berthv1.Snapshot) *FieldError {
 	for i, r := range record.GetNodes() {
 		if r.GetName() == "" {
-			return fieldError(fmt.Sprintf("snapshot.nodes[%d].name", i), "a node needs one")
+			return fieldError(fmt.Sprintf(prefix+"nodes[%d].name", i), "a node needs one")
 		}
 	}
 	for i, r := range record.GetPlacedPods() {
 		switch {
 		case r.GetUid() == "":
-			return fieldError(fmt.Sprintf("snapshot.placed_pods[%d].uid", i), "a placed pod needs one")
+			return fieldError(fmt.Sprintf(prefix+"placed_pods[%d].uid", i), "a placed pod needs one")
 		case r.GetNodeName() == "":
-			return fieldError(fmt.Sprintf("snapshot.placed_pods[%d].node_name", i), "a placed pod is on a node")
+			return fieldError(fmt.Sprintf(prefix+"placed_pods[%d].node_name", i), "a placed pod is on a node")
 		}
 	}
 	for i, r := range record.GetNamespaces() {
 		if r.GetName() == "" {
-			return fieldError(fmt.Sprintf("snapshot.namespaces[%d].name", i), "a namespace needs one")
+			return fieldError(fmt.Sprintf(prefix+"namespaces[%d].name", i), "a namespace needs one")
 		}
 	}
 	for i, r := range record.GetDisruptionBudgets() {
 		if r.GetName() == "" {
-			return fieldError(fmt.Sprintf("snapshot.disruption_budgets[%d].name", i), "a disruption budget needs one")
+			return fieldError(fmt.Sprintf(prefix+"disruption_budgets[%d].name", i), "a disruption budget needs one")
 		}
 	}
 	return nil

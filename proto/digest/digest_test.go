@@ -1,4 +1,4 @@
-package service
+package digest
 
 import (
 	"bytes"
@@ -15,7 +15,7 @@ import (
 // a record has: a field that is added to the contract and forgotten here fails.
 func TestDigestEncodesEveryField(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		var d digest
+		var e Encoder
 		record := rapid.SampledFrom([]proto.Message{&berthv1.Node{}, &berthv1.PlacedPod{}, &berthv1.Namespace{}, &berthv1.DisruptionBudget{}}).Draw(t, "record")
 		record = record.ProtoReflect().New().Interface()
 		fill(t, record.ProtoReflect())
@@ -23,18 +23,20 @@ func TestDigestEncodesEveryField(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		var kind byte
+		var got []byte
 		switch r := record.(type) {
 		case *berthv1.Node:
-			d.node(r)
+			kind, got = 1, e.Node(r)
 		case *berthv1.PlacedPod:
-			d.placedPod(r)
+			kind, got = 2, e.PlacedPod(r)
 		case *berthv1.Namespace:
-			d.namespace(r)
+			kind, got = 3, e.Namespace(r)
 		case *berthv1.DisruptionBudget:
-			d.budget(r)
+			kind, got = 4, e.DisruptionBudget(r)
 		}
-		if !bytes.Equal(d.buffer, want) {
-			t.Fatalf("%v: encoded %x, want %x", record, d.buffer, want)
+		if got[0] != kind || !bytes.Equal(got[1:], want) {
+			t.Fatalf("%v: encoded %x, want %x", record, got, want)
 		}
 	})
 }
@@ -82,9 +84,47 @@ func draw(t *rapid.T, f protoreflect.FieldDescriptor) protoreflect.Value {
 		return protoreflect.ValueOfInt32(rapid.Int32().Draw(t, name))
 	case protoreflect.Int64Kind:
 		return protoreflect.ValueOfInt64(rapid.Int64().Draw(t, name))
+	case protoreflect.Uint64Kind:
+		return protoreflect.ValueOfUint64(rapid.Uint64().Draw(t, name))
 	case protoreflect.EnumKind:
 		return protoreflect.ValueOfEnum(protoreflect.EnumNumber(rapid.Int32Range(0, 4).Draw(t, name)))
 	}
 	t.Fatalf("%s: a kind of field that this test cannot fill: %v", f.FullName(), f.Kind())
 	return protoreflect.Value{}
+}
+
+// The digest is of what is there, whatever came and went before, in any order.
+func TestSum(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		state := &berthv1.Snapshot{}
+		fill(t, state.ProtoReflect())
+		want := Of(state)
+		hashes := []Sum{}
+		var e Encoder
+		for _, r := range state.Nodes {
+			hashes = append(hashes, Hash(e.Node(r)))
+		}
+		for _, r := range state.PlacedPods {
+			hashes = append(hashes, Hash(e.PlacedPod(r)))
+		}
+		for _, r := range state.Namespaces {
+			hashes = append(hashes, Hash(e.Namespace(r)))
+		}
+		for _, r := range state.DisruptionBudgets {
+			hashes = append(hashes, Hash(e.DisruptionBudget(r)))
+		}
+		guest := Hash([]byte("guest"))
+		var got Sum
+		got.Add(guest)
+		for _, hash := range rapid.Permutation(hashes).Draw(t, "order") {
+			got.Add(hash)
+		}
+		if got == want {
+			t.Fatal("one record more makes no difference")
+		}
+		got.Remove(guest)
+		if got != want {
+			t.Fatalf("%v, want %v", got, want)
+		}
+	})
 }
