@@ -271,12 +271,10 @@ func (c *class) compile() {
 					c.soft.hosts = append(c.soft.hosts, make([]int32, len(c.x.at)))
 					continue
 				}
-				t := &tally{domains: d, fine: c.x.fine(d)}
-				if t.fine {
-					// How many of the domains have a node that can take the pod, nobody
-					// keeps count of.
-					c.unfit = true
-				}
+				// Never fine: how many of the domains have a node that can take the pod,
+				// groups tell.
+				t := &tally{domains: d, coarse: true}
+				c.unfit = c.unfit || d.present > c.x.mostGroups()
 				c.soft.tallies = append(c.soft.tallies, t)
 				c.soft.hosts = append(c.soft.hosts, nil)
 				c.tallied(t)

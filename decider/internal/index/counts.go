@@ -12,8 +12,8 @@ type tally struct {
 	domains *domains
 	counts  []int64
 	// fine is set if there are so many domains that nodes are told apart by what their
-	// own has, and coarse ones by which it is.
-	fine bool
+	// own has, instead of by which it is; coarse if it must not be.
+	fine, coarse bool
 }
 
 func (t *tally) of(id int32) int64 {

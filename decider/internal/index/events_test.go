@@ -411,7 +411,11 @@ func (g *generator) allocatable() map[string]int64 {
 		a["pods"], a["ephemeral-storage"] = pick[int64](g, 110, 110, 30), 20<<30
 	}
 	if g.about.extended {
-		a[gpu], a[licence] = pick[int64](g, 0, 1, 2, 4), pick[int64](g, 0, 1, 3)
+		for _, name := range extended {
+			if !g.about.rare || g.percent(2) {
+				a[name] = pick[int64](g, 0, 1, 2, 4)
+			}
+		}
 	}
 	if g.about.broken && g.percent(3) {
 		a["cpu"] = 1<<63 - 1
@@ -442,6 +446,11 @@ func (g *generator) placed(uid string) *berthv1.PlacedPod {
 		Terminating: g.percent(8), StartTimeNanos: int64(g.IntN(4)),
 	}
 	q.Requests, q.ScoreRequests = g.requests()
+	if g.about.rare { // nobody knows it before a node has it
+		for _, name := range extended {
+			delete(q.Requests, name)
+		}
+	}
 	if g.about.preempt || g.about.nominated {
 		q.Priority = int32(g.IntN(4))
 	}

@@ -19,6 +19,10 @@ const (
 	licence  = "example.org/licence"
 )
 
+// extended are resources that not every cluster has.
+var extended = []string{gpu, gpu, licence, "example.com/fpga", "example.com/nic"}
+
+
 var (
 	zones          = []string{"z1", "z1", "z2", "z2", "z3", ""}
 	namespaceNames = []string{"a", "a", "a", "b", "c", "ghost"}
@@ -56,6 +60,8 @@ type step struct {
 type themes struct {
 	taints, cordons, nodeAffinity, ports, extended, spread, defaultSpread, podAffinity bool
 	images, signals, features, nominated, preempt, tight, broken, bareNodes, twins     bool
+	// rare is set if few nodes have what is extended.
+	rare bool
 }
 
 // generator draws one history.
@@ -89,7 +95,7 @@ func newGenerator(seed, number uint64) *generator {
 		extended: g.percent(25), spread: g.percent(50), defaultSpread: g.percent(35), podAffinity: g.percent(50),
 		images: g.percent(30), signals: g.percent(25), features: g.percent(15), nominated: g.percent(20),
 		preempt: g.percent(35), tight: g.percent(40), broken: g.percent(20), bareNodes: g.percent(30),
-		twins: g.percent(30),
+		twins: g.percent(30), rare: g.percent(40),
 	}
 	g.config.MinUses = pick(g, 0, 1, 1, 1, 2)
 	g.config.Coarse = pick(g, 0, 1, 2, 3)

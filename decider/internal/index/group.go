@@ -244,7 +244,7 @@ func (c *class) scalars() (of [17]int64) {
 // resized says whether a topology key has become fine or coarse since.
 func (c *class) resized() bool {
 	for _, t := range c.tallies {
-		if t.fine != c.x.fine(t.domains) {
+		if !t.coarse && t.fine != c.x.fine(t.domains) {
 			return true
 		}
 	}

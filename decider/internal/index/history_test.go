@@ -119,7 +119,7 @@ func (r *run) decide(s *step) ([]*berthv1.Decision, *violation) {
 	onState := func(who string) *violation {
 		return differ(lawState, who, want, plain.Decide(request(r.long, s)))
 	}
-	byIndex := func(law, who string) *violation {
+	onIndex := func(law, who string) *violation {
 		return differ(law, who, want, r.index.Decide(request(r.long, s)))
 	}
 	// Each finds what the one before it left, and the next request what these left.
@@ -127,15 +127,15 @@ func (r *run) decide(s *step) ([]*berthv1.Decision, *violation) {
 	switch r.asked++; r.asked % 3 {
 	case 0:
 		if v = onState("the plain solver before the index"); v == nil {
-			v = byIndex(lawIndex, "the index after the plain solver")
+			v = onIndex(lawIndex, "the index after the plain solver")
 		}
 	case 1:
-		if v = byIndex(lawIndex, "the index before the plain solver"); v == nil {
+		if v = onIndex(lawIndex, "the index before the plain solver"); v == nil {
 			v = onState("the plain solver after the index")
 		}
 	case 2:
-		if v = byIndex(lawIndex, "the index"); v == nil {
-			v = byIndex(lawUndo, "the index, asked again")
+		if v = onIndex(lawIndex, "the index"); v == nil {
+			v = onIndex(lawUndo, "the index, asked again")
 		}
 	}
 	r.seen.decided(r, s, want)

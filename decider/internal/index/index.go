@@ -22,6 +22,7 @@ package index
 
 import (
 	"cmp"
+	"hash/maphash"
 
 	"github.com/berth-scheduler/berth/decider/internal/filter"
 	"github.com/berth-scheduler/berth/decider/internal/model"
@@ -70,10 +71,16 @@ type Index struct {
 	readVersion uint64
 
 	classes map[string]*class
-	uses    map[string]use
-	bytes   int64
-	clock   uint64 // counts decisions
-	stats   Stats
+	// uses is how often classes that are not there were asked for, announced how many
+	// pods of a class the request has; by the hash of the key, since mistaking one for
+	// another changes nothing but what is indexed when.
+	uses      map[uint64]use
+	announced map[uint64]int
+	seed      maphash.Seed
+
+	bytes int64
+	clock uint64 // counts decisions
+	stats Stats
 
 	// Room for one decision after the other.
 	buffer     []byte
@@ -112,7 +119,8 @@ func New(s *model.Snapshot, plain *solve.Solver, config Config) *Index {
 		snapshot: s, plain: plain, config: config,
 		at: make([]*model.Node, s.Slots), names: make([]string, s.Slots), marks: make([]uint32, s.Slots),
 		leaving: map[int]bool{}, domains: map[string]*domains{}, read: map[string]bool{},
-		classes: map[string]*class{}, uses: map[string]use{}, sizes: map[int32]bool{},
+		classes: map[string]*class{}, uses: map[uint64]use{}, sizes: map[int32]bool{},
+		announced: map[uint64]int{}, seed: maphash.MakeSeed(),
 	}
 	for _, n := range s.Nodes {
 		x.at[n.Slot], x.names[n.Slot] = n, n.Name
@@ -125,7 +133,25 @@ func New(s *model.Snapshot, plain *solve.Solver, config Config) *Index {
 }
 
 // Decide answers what the plain solver would. r.Snapshot is the index's.
-func (x *Index) Decide(r *solve.Request) []*berthv1.Decision { return r.Each(x.one) }
+func (x *Index) Decide(r *solve.Request) []*berthv1.Decision {
+	x.announce(r.Pods)
+	return r.Each(x.one)
+}
+
+// announce counts the pods of each class in a request, so that those which are many are
+// indexed from the first on.
+func (x *Index) announce(pods []*model.Pod) {
+	clear(x.announced)
+	if len(pods) < x.config.MinUses {
+		return
+	}
+	for _, p := range pods {
+		if p != nil {
+			x.buffer = x.key(x.buffer[:0], p.Record)
+			x.announced[maphash.Bytes(x.seed, x.buffer)]++
+		}
+	}
+}
 
 // Stats returns what the index did so far.
 func (x *Index) Stats() Stats {
@@ -219,30 +245,23 @@ const maxUses = 1 << 16
 // newClass makes a class for the pod whose key is in the buffer, or returns nil if it is
 // not worth it yet.
 func (x *Index) newClass(p *model.Pod, profile *solve.Profile, scores []score.Rule) *class {
-	u := x.uses[string(x.buffer)]
+	hash := maphash.Bytes(x.seed, x.buffer)
+	u := x.uses[hash]
 	gap := x.clock - u.last
 	u = use{u.count + 1, x.clock}
-	if u.count < x.config.MinUses && !countsOthers(p) {
-		x.remember(u)
-		return nil
-	}
-	if !x.makeRoom(u.count, gap) {
-		x.remember(u)
+	if u.count < x.config.MinUses && x.announced[hash] < x.config.MinUses && !countsOthers(p) || !x.makeRoom(u.count, gap) {
+		if len(x.uses) >= maxUses {
+			clear(x.uses)
+		}
+		x.uses[hash] = u
 		return nil
 	}
 	key := string(x.buffer)
-	delete(x.uses, key)
+	delete(x.uses, hash)
 	c := &class{x: x, key: key, pod: p, profile: profile, scores: scores, lastUse: x.clock}
 	x.classes[key] = c
 	c.rebuild()
 	return c
-}
-
-func (x *Index) remember(u use) {
-	if len(x.uses) >= maxUses {
-		clear(x.uses)
-	}
-	x.uses[string(x.buffer)] = u
 }
 
 // countsOthers says whether the plain solver counts other pods for p.
@@ -307,13 +326,14 @@ func (x *Index) domainsOf(key string) *domains {
 	return d
 }
 
-// fine says whether a topology key has too many domains for nodes to be grouped by them.
+// fine says whether a topology key has too many domains for nodes to be grouped by them:
+// then each has few nodes, and those are looked at one by one when a pod comes or goes.
 func (x *Index) fine(d *domains) bool {
-	return d.present > max(x.config.Coarse, len(x.snapshot.Nodes)/64)
+	return d.present > max(x.config.Coarse, min(len(x.snapshot.Nodes)/16, 1024))
 }
 
 // mostGroups is how many groups are worth it.
-func (x *Index) mostGroups() int { return max(64, len(x.snapshot.Nodes)/16) }
+func (x *Index) mostGroups() int { return max(64, len(x.snapshot.Nodes)/4) }
 
 // markSlot has the node in a slot looked at again.
 func (x *Index) markSlot(slot int32) {

@@ -15,7 +15,7 @@ func (g *generator) request(c *cluster) *berthv1.DecideRequest {
 		Seed: pick(g, 0, 1, 2, g.Uint64()), Candidates: pick[int32](g, 0, 1, 1, 1, 2, 3),
 		Preempt: g.percent(10) || g.about.preempt && g.percent(60),
 	}
-	if g.percent(15) {
+	if g.percent(8) {
 		r.Explanation = berthv1.ExplanationLevel_EXPLANATION_LEVEL_NODES
 	}
 	count := 1 + g.IntN(pick(g, 1, 4, 8, 16))
@@ -164,7 +164,9 @@ func (g *generator) particular(p *berthv1.Pod) {
 		})
 	add(g.about.ports, func(g *generator, p *berthv1.Pod) { p.HostPorts = g.hostPorts() })
 	add(g.about.extended, func(g *generator, p *berthv1.Pod) {
-		p.Requests = map[string]int64{pick(g, gpu, gpu, licence, "example.com/nowhere"): pick[int64](g, 1, 2)}
+		name := pick(g, append(extended, "example.com/nowhere")...)
+		p.Requests = map[string]int64{name: pick[int64](g, 1, 2)}
+		p.ScoreRequests[name] = p.Requests[name]
 	})
 	spread := func(g *generator, p *berthv1.Pod) { p.TopologySpreadConstraints = g.spreadConstraints(p) }
 	add(g.about.spread, spread, spread, spread)
@@ -245,7 +247,7 @@ func (g *generator) requests() (needs, score map[string]int64) {
 		needs["ephemeral-storage"] = 1 << 30
 	}
 	if g.about.extended && g.percent(20) {
-		needs[pick(g, gpu, licence)] = 1
+		needs[pick(g, extended...)] = 1
 	}
 	if g.percent(4) {
 		needs["cpu"] = pick[int64](g, 100000, 3000, 1700)

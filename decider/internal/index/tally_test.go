@@ -24,6 +24,9 @@ func (t tally) add(other tally) {
 	}
 }
 
+// byIndex is the kind of decision that an index did not leave to the plain solver.
+const byIndex = "index: decided"
+
 // kinds are what has to be exercised: a kind with no count has not been.
 var kinds = func() []string {
 	kinds := []string{"event: begin", "event: resync", "event: what-if", "event: decisions carried out"}
@@ -60,7 +63,7 @@ var kinds = func() []string {
 	for _, w := range score.Weights {
 		kinds = append(kinds, "liked differently by "+w.Name)
 	}
-	kinds = append(kinds, "index: indexed", "index: plain", "index: built", "index: repaired", "index: evicted")
+	kinds = append(kinds, byIndex, "index: left to the plain solver", "index: built", "index: repaired", "index: evicted")
 	return append(kinds, "liked differently by NodeSignals",
 		"decision: placed", "decision: rejected", "decision: not decided", "decision: preempting", "decision: preemption does not help",
 		"decision: beyond a budget", "decision: on the nominated node", "decision: with 2 candidates", "decision: with 3 candidates",
@@ -93,8 +96,8 @@ func (t tally) indexed(x *index.Index) {
 		return
 	}
 	did := x.Stats()
-	t["index: indexed"] += int(did.Indexed)
-	t["index: plain"] += int(did.Plain)
+	t[byIndex] += int(did.Indexed)
+	t["index: left to the plain solver"] += int(did.Plain)
 	t["index: built"] += int(did.Built)
 	t["index: repaired"] += int(did.Repaired)
 	t["index: evicted"] += int(did.Evicted)
