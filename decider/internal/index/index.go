@@ -215,6 +215,7 @@ func (x *Index) classFor(p *model.Pod, profile *solve.Profile, scores []score.Ru
 			return nil
 		}
 		if c.unfit || c.facts != s.Facts || c.nodes > 0 && c.nodes != len(s.Nodes) || behind > 2*nodes {
+			c.pod = p // it knows the resources that there are now
 			c.rebuild()
 		} else {
 			c.repair()
