@@ -147,6 +147,7 @@ func schedule(ctx context.Context, o *options) error {
 	var l *loop.Loop
 	pool, err := remote.New(remote.Config{
 		Deciders: o.deciders, Credentials: credentials, MaxMessageBytes: o.maxMessageBytes, Timeout: o.decideTimeout,
+		State:   func(ctx context.Context) (driver.State, error) { return l.State(ctx) },
 		Changed: func() { l.Deliver(running, driver.DecidersChanged{}) },
 	})
 	if err != nil {
@@ -161,12 +162,13 @@ func schedule(ctx context.Context, o *options) error {
 	}
 	l = loop.New(loop.Config{
 		Driver: driver.Config{
-			Deciders: counts, Epoch: time.Now().UTC().Format("20060102T150405.000000000Z") + "-" + identity, Seed: o.seed,
+			Deciders: counts, Seed: o.seed,
 			MaxBatch: o.maxBatchPods, MaxBinding: maxBinding, Backoffs: o.backoffs,
 		},
 		Deciders: pool,
 		Cluster:  hands{client, reporter, lease},
 		Metrics:  metrics,
+		Identity: identity,
 		Binders:  o.parallelBinds, CallTimeout: bindTimeout,
 	})
 	deliver := func(ev driver.Event) { l.Deliver(running, ev) }
@@ -183,7 +185,7 @@ func schedule(ctx context.Context, o *options) error {
 		return err
 	}
 	leading := prometheus.NewGauge(prometheus.GaugeOpts{Name: "berth_watcher_leading", Help: "1 while this process schedules, 0 while it stands by."})
-	registry.MustRegister(leading, reachable{pool})
+	registry.MustRegister(leading, pool, reachable{pool})
 
 	var background sync.WaitGroup
 	defer background.Wait()

@@ -1,8 +1,8 @@
 // Package cluster is the ledger: which pods hold room on which nodes, and which
 // are promised room there.
 //
-// It counts versions from 1: every change of the state that deciders are told
-// of is one. What belongs together, by Services and owners, it knows as well; that
+// It counts versions from 1: every change of a record of the state that deciders are
+// told of is one, and for a while it remembers which. What belongs together, by Services and owners, it knows as well; that
 // is not state but part of the pods that ask. Nothing in it does IO or knows the
 // time; one caller at a time uses it. Kubernetes' objects that are handed in are
 // shared and never changed.
@@ -22,20 +22,23 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	berthv1 "github.com/berth-scheduler/berth/proto/berth/v1"
+	"github.com/berth-scheduler/berth/proto/digest"
 	"github.com/berth-scheduler/berth/watcher/encode"
 	"github.com/berth-scheduler/berth/watcher/internal/guard"
 )
 
 // Ledger is what is where. Use New.
 type Ledger struct {
-	epoch      string
 	version    uint64
+	log        log
+	digest     Digest
+	encoder    digest.Encoder
 	changes    []Change // not taken yet
 	nodes      map[string]*node
 	pods       map[types.UID]*holding
 	nominated  map[types.UID]*nomination // some of them hold room by now
 	namespaces map[string]*berthv1.Namespace
-	budgets    map[types.NamespacedName]*berthv1.DisruptionBudget
+	budgets    map[string]*berthv1.DisruptionBudget // by namespace/name
 	workloads  encode.Workloads
 	// repelling are the required anti-affinities among pods and nominated. Replicas share one, so
 	// that there are as many as workloads.
@@ -78,14 +81,13 @@ type repeller struct {
 }
 
 // New returns the ledger of one incarnation of one watcher.
-func New(epoch string) *Ledger {
+func New() *Ledger {
 	return &Ledger{
-		epoch:      epoch,
 		nodes:      map[string]*node{},
 		pods:       map[types.UID]*holding{},
 		nominated:  map[types.UID]*nomination{},
 		namespaces: map[string]*berthv1.Namespace{},
-		budgets:    map[types.NamespacedName]*berthv1.DisruptionBudget{},
+		budgets:    map[string]*berthv1.DisruptionBudget{},
 		repelling:  map[string]*repeller{},
 	}
 }
@@ -113,7 +115,7 @@ const (
 	aNode      = berthv1.ObjectKind_OBJECT_KIND_NODE
 	aPlacedPod = berthv1.ObjectKind_OBJECT_KIND_PLACED_POD
 	aNamespace = berthv1.ObjectKind_OBJECT_KIND_NAMESPACE
-	other      = berthv1.ObjectKind_OBJECT_KIND_UNSPECIFIED
+	aBudget    = berthv1.ObjectKind_OBJECT_KIND_UNSPECIFIED
 )
 
 // TakeChanges returns the changes since it was last called, in order.
@@ -127,14 +129,16 @@ func (l *Ledger) changed(object berthv1.ObjectKind, kind berthv1.ChangeKind, nod
 	l.changes = append(l.changes, Change{object, kind, node})
 }
 
-// NodeVersion is the version of the last change, other than our own promises and
-// their echoes, that a decision for the node may depend on; 0 for a node that
-// was never seen.
-func (l *Ledger) NodeVersion(name string) uint64 {
+// ChangedSince says whether a decision for the node that was made at a version may be
+// wrong by now: whether anything that it may depend on has changed, other than by our
+// own promises and their echoes. Of a node that is not known it says whether it may
+// have been at that version.
+func (l *Ledger) ChangedSince(name string, version uint64) bool {
 	if n := l.nodes[name]; n != nil {
-		return n.changed
+		return n.changed > version
 	}
-	return 0
+	since, ok := l.log.since(version)
+	return !ok || slices.Contains(since, entry{aNode, name})
 }
 
 // Node returns the node and what is taken of it; nil if there is no such node.
@@ -199,7 +203,7 @@ func (l *Ledger) SetNode(object *corev1.Node) {
 	if old != nil && proto.Equal(old, record) {
 		return
 	}
-	l.version++
+	l.note(aNode, object.Name, old, record)
 	switch {
 	case old == nil:
 		l.changed(aNode, added, object.Name)
@@ -232,9 +236,10 @@ func (l *Ledger) SetSignals(name string, signals map[string]int64) {
 	if n == nil || n.object == nil || maps.Equal(n.record.GetSignals(), signals) {
 		return
 	}
+	old := n.record
 	n.record = encode.Node(n.object) // records that deciders may have been sent stay as they are
 	n.record.Signals = signals
-	l.version++
+	l.note(aNode, name, old, n.record)
 }
 
 // RemoveNode records that a node is gone. Pods on it stay until they go
@@ -244,7 +249,7 @@ func (l *Ledger) RemoveNode(name string) {
 	if n == nil || n.object == nil {
 		return
 	}
-	l.version++
+	l.note(aNode, name, n.record, nil)
 	l.existing--
 	n.object, n.record, n.changed = nil, nil, l.version
 	l.changed(aNode, deleted, name)
@@ -259,7 +264,7 @@ func (l *Ledger) SetNamespace(object *corev1.Namespace) {
 		return
 	}
 	l.namespaces[object.Name] = record
-	l.version++
+	l.note(aNamespace, object.Name, old, record)
 	l.changed(aNamespace, addedOrUpdated(old != nil), "")
 }
 
@@ -272,33 +277,33 @@ func addedOrUpdated(existed bool) berthv1.ChangeKind {
 
 // RemoveNamespace records that a namespace is gone.
 func (l *Ledger) RemoveNamespace(name string) {
-	if l.namespaces[name] != nil {
+	if old := l.namespaces[name]; old != nil {
 		delete(l.namespaces, name)
-		l.version++
+		l.note(aNamespace, name, old, nil)
 		l.changed(aNamespace, deleted, "")
 	}
 }
 
 // SetBudget records a pod disruption budget as it now is.
 func (l *Ledger) SetBudget(object *policyv1.PodDisruptionBudget) {
-	key := types.NamespacedName{Namespace: object.Namespace, Name: object.Name}
+	key := object.Namespace + "/" + object.Name
 	record := encode.DisruptionBudget(object)
 	old := l.budgets[key]
 	if old != nil && proto.Equal(old, record) {
 		return
 	}
 	l.budgets[key] = record
-	l.version++
-	l.changed(other, addedOrUpdated(old != nil), "")
+	l.note(aBudget, key, old, record)
+	l.changed(aBudget, addedOrUpdated(old != nil), "")
 }
 
 // RemoveBudget records that a pod disruption budget is gone.
 func (l *Ledger) RemoveBudget(namespace, name string) {
-	key := types.NamespacedName{Namespace: namespace, Name: name}
-	if l.budgets[key] != nil {
+	key := namespace + "/" + name
+	if old := l.budgets[key]; old != nil {
 		delete(l.budgets, key)
-		l.version++
-		l.changed(other, deleted, "")
+		l.note(aBudget, key, old, nil)
+		l.changed(aBudget, deleted, "")
 	}
 }
 
@@ -333,8 +338,9 @@ func (l *Ledger) Nominate(pod *corev1.Pod) {
 	} else if old != nil {
 		l.unrepel(old.repels)
 	}
-	l.version++
+	before := l.placed(pod.UID)
 	l.nominated[pod.UID] = &nomination{record: record, repels: l.repel(pod)}
+	l.notePod(pod.UID, before)
 	if l.pods[pod.UID] != nil {
 		return
 	}
@@ -355,9 +361,10 @@ func (l *Ledger) withdraw(uid types.UID) {
 	if n == nil {
 		return
 	}
+	before := l.placed(uid)
 	delete(l.nominated, uid)
 	l.unrepel(n.repels)
-	l.version++
+	l.notePod(uid, before)
 	if l.pods[uid] == nil {
 		l.changed(aPlacedPod, deleted, n.record.GetNodeName())
 	}
@@ -372,8 +379,9 @@ func (l *Ledger) Assume(pod *corev1.Pod, nodeName string) {
 	if n := l.nominated[pod.UID]; n != nil && n.record.GetNodeName() != nodeName {
 		l.changed(aPlacedPod, deleted, n.record.GetNodeName())
 	}
+	before := l.placed(pod.UID)
 	l.hold(pod, encode.PlacedPod(pod, nodeName), true)
-	l.version++
+	l.notePod(pod.UID, before)
 	l.changed(aPlacedPod, added, nodeName)
 }
 
@@ -385,7 +393,7 @@ func (l *Ledger) Forget(uid types.UID) {
 		panic("cluster: pod is not assumed: " + string(uid))
 	}
 	l.release(uid)
-	l.version++
+	l.notePod(uid, h.record)
 	l.changed(aPlacedPod, deleted, h.record.GetNodeName())
 	if n := l.nominated[uid]; n != nil && n.record.GetNodeName() != h.record.GetNodeName() {
 		l.setAside(n.record, added)
@@ -402,11 +410,12 @@ func (l *Ledger) Place(pod *corev1.Pod) {
 		return
 	}
 	l.withdraw(pod.UID)
-	l.version++
+	before := l.placed(pod.UID)
 	if old != nil {
 		l.release(pod.UID)
 	}
 	l.hold(pod, record, false)
+	l.notePod(pod.UID, before)
 	switch {
 	case old == nil: // somebody else bound it
 		l.changed(aPlacedPod, added, node)
@@ -436,7 +445,7 @@ func (l *Ledger) Remove(uid types.UID) {
 		return
 	}
 	l.release(uid)
-	l.version++
+	l.notePod(uid, h.record)
 	l.changed(aPlacedPod, deleted, h.record.GetNodeName())
 }
 
@@ -455,12 +464,11 @@ func (l *Ledger) Repelled(pod *corev1.Pod) bool {
 	return false
 }
 
-// Snapshot is the state as deciders see it, records in the order of their keys.
-// The records are shared with the ledger, which replaces and never changes
-// them.
+// Snapshot is the state as deciders see it, records in the order of their keys,
+// without an epoch. It costs what the cluster has. The records are shared with the
+// ledger, which replaces and never changes them.
 func (l *Ledger) Snapshot() *berthv1.Snapshot {
 	s := &berthv1.Snapshot{
-		Epoch:      l.epoch,
 		Version:    l.version,
 		Nodes:      make([]*berthv1.Node, 0, len(l.nodes)),
 		PlacedPods: make([]*berthv1.PlacedPod, 0, len(l.pods)+len(l.nominated)),

@@ -129,7 +129,7 @@ func TestVersions(t *testing.T) {
 		{"a budget that never was", func(l *Ledger) { l.RemoveBudget("ns", "z") }, "", false, false},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			l := New("e")
+			l := New()
 			l.SetNode(newNode("a", "a1", "4"))
 			l.SetNode(newNode("b", "b1", "4"))
 			l.SetSignals("a", map[string]int64{"load": 1})
@@ -153,13 +153,9 @@ func TestVersions(t *testing.T) {
 			if got != test.changes || (got != "") != (l.Version() > before) {
 				t.Errorf("changes are %q with version %d after %d, want %q", got, l.Version(), before, test.changes)
 			}
-			for _, one := range []struct {
-				what    string
-				version uint64
-				changed bool
-			}{{"NodeVersion(a)", l.NodeVersion("a"), test.a}, {"NodeVersion(b)", l.NodeVersion("b"), test.b}} {
-				if (one.version > before) != one.changed {
-					t.Errorf("%s is %d after version %d", one.what, one.version, before)
+			for node, changed := range map[string]bool{"a": test.a, "b": test.b} {
+				if l.ChangedSince(node, before) != changed {
+					t.Errorf("a decision for node %s may be wrong: %v", node, !changed)
 				}
 			}
 		})
@@ -169,7 +165,7 @@ func TestVersions(t *testing.T) {
 // A nomination is in the snapshot until the pod holds room, and again when that is
 // taken back.
 func TestNominationsGiveWayToRoom(t *testing.T) {
-	l := New("e")
+	l := New()
 	placed := func() string {
 		var all []string
 		for _, p := range l.Snapshot().GetPlacedPods() {
@@ -205,7 +201,7 @@ func TestNominatedPodsRepel(t *testing.T) {
 			{TopologyKey: "zone", LabelSelector: &metav1.LabelSelector{}}}}}
 		return nominated(p, "a")
 	}
-	l := New("e")
+	l := New()
 	one, two := repelling("one"), repelling("two")
 	l.Nominate(one)
 	if l.Repelled(one) || !l.Repelled(two) {
@@ -226,7 +222,7 @@ func TestNominatedPodsRepel(t *testing.T) {
 }
 
 func TestFree(t *testing.T) {
-	l := New("e")
+	l := New()
 	n := newNode("a", "a1", "4")
 	n.Status.Allocatable[corev1.ResourcePods] = resource.MustParse("2")
 	l.SetNode(n)
@@ -249,7 +245,7 @@ func TestFree(t *testing.T) {
 
 // A node that is gone is remembered as long as pods are on it, no longer.
 func TestNodeOutlivedByItsPods(t *testing.T) {
-	l := New("e")
+	l := New()
 	l.SetNode(newNode("a", "a1", "4"))
 	l.Place(newPod("p", "a", "1"))
 	l.RemoveNode("a")
@@ -269,7 +265,7 @@ func TestNodeOutlivedByItsPods(t *testing.T) {
 
 // A node keeps its signals through every change but that into another node.
 func TestSignalsBelongToTheNode(t *testing.T) {
-	l := New("e")
+	l := New()
 	signals := func() map[string]int64 { return l.Snapshot().GetNodes()[0].GetSignals() }
 	load := map[string]int64{"load": 1}
 	l.SetNode(newNode("a", "a1", "4"))
@@ -305,7 +301,7 @@ func TestBrokenPromisesPanic(t *testing.T) {
 		"forgot none":   func(l *Ledger) { l.Forget("z") },
 	} {
 		t.Run(name, func(t *testing.T) {
-			l := New("e")
+			l := New()
 			l.Place(newPod("old", "a", "1"))
 			l.Assume(newPod("ours", "", "1"), "a")
 			defer func() {
@@ -327,7 +323,7 @@ func TestAgainstModel(t *testing.T) {
 		assumed bool
 	}
 	rapid.Check(t, func(t *rapid.T) {
-		l := New("e")
+		l := New()
 		nodes, pods := map[string]*corev1.Node{}, map[types.UID]place{}
 		last := uint64(0)
 		name := rapid.SampledFrom([]string{"a", "b", "c"})

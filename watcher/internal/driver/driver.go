@@ -28,7 +28,6 @@
 package driver
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -72,8 +71,6 @@ type Config struct {
 	// Deciders has an entry for each scheduler name that is ours: how many deciders,
 	// fallbacks included, may be asked for its pods.
 	Deciders map[string]int
-	// Epoch names this incarnation of the watcher in snapshots.
-	Epoch string
 	// Seed starts the sequence of the batches' seeds.
 	Seed uint64
 	// MaxBatch is the most pods in one batch.
@@ -99,6 +96,8 @@ type Driver struct {
 	gated  map[types.UID]bool
 	unread []unread // in the order in which they are due
 	seed   uint64
+	epoch  string
+	fed    uint64 // the version up to which Feed has told
 
 	batch    *Batch                  // outstanding, nil if none
 	since    map[cluster.Change]bool // what changed since it was handed out
@@ -169,7 +168,7 @@ func New(config Config) *Driver {
 	return &Driver{
 		config:   config,
 		queue:    queue.New(config.Backoffs),
-		ledger:   cluster.New(config.Epoch),
+		ledger:   cluster.New(),
 		pods:     map[types.UID]*pod{},
 		keys:     map[types.NamespacedName]types.UID{},
 		gated:    map[types.UID]bool{},
@@ -213,6 +212,8 @@ func (d *Driver) Step(now time.Time, ev Event) {
 		d.ledger.SetBudget(ev.Budget)
 	case BudgetGone:
 		d.ledger.RemoveBudget(ev.Budget.Namespace, ev.Budget.Name)
+	case Leads:
+		d.epoch, d.fed = ev.Epoch, d.ledger.Version()
 	case DecidersChanged:
 		d.deciders++
 		d.pauses = map[string]*pause{}
@@ -240,6 +241,28 @@ func (d *Driver) Ready() Ready {
 	r.Wake = d.wake()
 	return r
 }
+
+// State returns the state of the cluster as it stands, for a decider that is not fed, or
+// not yet. It costs what the cluster has.
+func (d *Driver) State() State {
+	s := State{d.ledger.Snapshot(), d.ledger.Digest()}
+	s.Snapshot.Epoch = d.epoch
+	return s
+}
+
+// Feed returns what changed of the state since it was last called, nil if nothing did.
+// Deciders that are fed need it before they are asked about a batch.
+func (d *Driver) Feed() *Feed {
+	if !d.Unfed() {
+		return nil
+	}
+	f := &Feed{From: d.fed, Version: d.ledger.Version(), Changes: d.ledger.Since(d.fed), Digest: d.ledger.Digest()}
+	d.fed = f.Version
+	return f
+}
+
+// Unfed says whether Feed has something to tell.
+func (d *Driver) Unfed() bool { return d.fed < d.ledger.Version() }
 
 // Stats is the driver's state in numbers.
 type Stats struct {
@@ -461,14 +484,15 @@ func (d *Driver) nextBatch() {
 	d.seed++
 	d.since = map[cluster.Change]bool{}
 	request := &berthv1.DecideRequest{
-		State: &berthv1.DecideRequest_Snapshot{Snapshot: d.ledger.Snapshot()},
-		Pods:  make([]*berthv1.Pod, 0, len(entries)),
-		Seed:  scramble(d.seed),
+		Pods: make([]*berthv1.Pod, 0, len(entries)),
+		Seed: scramble(d.seed),
 	}
 	d.batch = &Batch{
 		ID:            d.batches,
 		SchedulerName: entries[0].Group.SchedulerName,
 		Fallback:      entries[0].Group.Fallback,
+		Epoch:         d.epoch,
+		Version:       d.ledger.Version(),
 		Request:       request,
 		Asked:         d.now,
 		deciders:      d.deciders,
@@ -509,12 +533,17 @@ func (d *Driver) decided(ev Decided) {
 			ev.Decider, len(ev.Response.GetDecisions()), len(pods))
 		d.refusals[Refusal{ev.Decider, "malformed"}]++
 	}
+	if r := ev.Response; ev.Err == nil && (r.GetEpoch() != b.Epoch || r.GetVersion() < b.Version || r.GetVersion() > d.ledger.Version()) {
+		ev.Err = fmt.Errorf("decider %s answered for version %d of epoch %q; it was asked for version %d of epoch %q, and that is now at %d",
+			ev.Decider, r.GetVersion(), r.GetEpoch(), b.Version, b.Epoch, d.ledger.Version())
+		d.refusals[Refusal{ev.Decider, "other-state"}]++
+	}
 	if ev.Err != nil {
 		d.undecided(b, ev.Err)
 		return
 	}
 
-	c := &commit{batch: b, decider: ev.Decider, dirty: map[string]bool{}, since: d.since}
+	c := &commit{batch: b, version: ev.Response.GetVersion(), decider: ev.Decider, dirty: map[string]bool{}, since: d.since}
 	undecided := 0
 	for i, decision := range ev.Response.GetDecisions() {
 		p := d.pods[types.UID(pods[i].GetUid())]
@@ -609,6 +638,7 @@ func (d *Driver) pause(schedulerName string) *pause {
 // commit is the state of committing one batch.
 type commit struct {
 	batch   *Batch
+	version uint64 // of the state that it was decided on
 	decider string
 	// dirty are the nodes on which an earlier pod of the batch was placed that is
 	// not there after all: what was decided for them, or against the lack of room on
@@ -671,17 +701,15 @@ func (d *Driver) commitPlaced(c *commit, p *pod, asked *berthv1.Pod, decision *b
 	candidate := decision.GetCandidates()[0]
 	name := candidate.GetNodeName()
 	node, usage := d.ledger.Node(name)
-	sent := sentNode(c.batch, name)
+	changed := d.ledger.ChangedSince(name, c.version)
 	switch {
-	case sent == nil:
+	case node == nil && !changed:
 		d.refuse(c, p, decision, "unknown-node", fmt.Sprintf("node %q was not among those it was sent", name))
 		return
-	case candidate.GetNodeUid() != sent.GetUid():
-		d.refuse(c, p, decision, "unknown-node", fmt.Sprintf("node %q has uid %q, not %q", name, sent.GetUid(), candidate.GetNodeUid()))
+	case !changed && candidate.GetNodeUid() != string(node.UID):
+		d.refuse(c, p, decision, "unknown-node", fmt.Sprintf("node %q has uid %q, not %q", name, node.UID, candidate.GetNodeUid()))
 		return
-	case node == nil, string(node.UID) != sent.GetUid(),
-		d.ledger.NodeVersion(name) > c.batch.Request.GetSnapshot().GetVersion(),
-		c.dirty[name], len(c.dirty) > 0 && countsPods(asked):
+	case changed, c.dirty[name], len(c.dirty) > 0 && countsPods(asked):
 		// The node changed, went away, or does not hold what the decider thought it
 		// would, or pods that were counted on are not where they should be: the decider
 		// is not at fault.
@@ -718,16 +746,6 @@ func countsPods(p *berthv1.Pod) bool {
 		}
 		return false
 	})
-}
-
-// sentNode finds a node in the batch's snapshot, whose nodes are in name order.
-func sentNode(b *Batch, name string) *berthv1.Node {
-	nodes := b.Request.GetSnapshot().GetNodes()
-	i, ok := slices.BinarySearchFunc(nodes, name, func(n *berthv1.Node, name string) int { return cmp.Compare(n.GetName(), name) })
-	if !ok {
-		return nil
-	}
-	return nodes[i]
 }
 
 // refuse turns down an answer that must not be carried out. The decider is

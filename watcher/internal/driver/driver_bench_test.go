@@ -30,7 +30,7 @@ func BenchmarkPlacementWhileOthersWait(b *testing.B) {
 	} {
 		b.Run(name, func(b *testing.B) {
 			const waiting = 5000
-			d := New(Config{Deciders: map[string]int{"berth": 1}, Epoch: "e", Seed: 1, MaxBatch: 500, MaxBinding: 100})
+			d := New(Config{Deciders: map[string]int{"berth": 1}, Seed: 1, MaxBatch: 500, MaxBinding: 100})
 			now, decisions, index := start, 0, map[string]int{}
 			for i := range waiting {
 				uid := fmt.Sprint("waits-", i)
@@ -39,7 +39,7 @@ func BenchmarkPlacementWhileOthersWait(b *testing.B) {
 			}
 			rejectAll := func() {
 				for r := d.Ready(); r.Decide != nil; r = d.Ready() {
-					response := &berthv1.DecideResponse{}
+					response := &berthv1.DecideResponse{Version: r.Decide.Version}
 					for _, p := range r.Decide.Request.GetPods() {
 						response.Decisions = append(response.Decisions, &berthv1.Decision{PodUid: p.GetUid(), Outcome: berthv1.Outcome_OUTCOME_REJECTED,
 							Rejection: &berthv1.Rejection{Message: "no", WakeConditions: waitsFor(index[p.GetUid()])}})

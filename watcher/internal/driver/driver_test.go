@@ -39,7 +39,7 @@ import (
 //	service NAME label=V, service-gone NAME
 //	replicaset NAME label=V, replicaset-gone NAME
 //	budget NAME [allowed=N], budget-gone NAME
-//	decided #BATCH POD->NODE[/UID] | POD:OUTCOME[:TEXT[|WAKE[;WAKE]…]] …
+//	decided #BATCH [@VERSION] [epoch=E] POD->NODE[/UID] | POD:OUTCOME[:TEXT[|WAKE[;WAKE]…]] …
 //	         WAKE is OBJECT[+CHANGE]…[@NODE[,NODE]…][/cpu:MILLI]
 //	lost #BATCH          no decider was reachable
 //	failed #BATCH TEXT   the decider could not answer
@@ -51,7 +51,8 @@ import (
 func TestStories(t *testing.T) {
 	datadriven.Walk(t, "testdata", func(t *testing.T, path string) {
 		s := &story{now: start, pods: map[string]*corev1.Pod{}}
-		s.driver = New(Config{Deciders: map[string]int{"berth": 2}, Epoch: "e1", Seed: 7, MaxBatch: 10, MaxBinding: 10})
+		s.driver = New(Config{Deciders: map[string]int{"berth": 2}, Seed: 7, MaxBatch: 10, MaxBinding: 10})
+		s.driver.Step(s.now, Leads{"e1"})
 		datadriven.RunTest(t, path, func(t *testing.T, td *datadriven.TestData) string {
 			if td.Cmd != "step" {
 				td.Fatalf(t, "unknown command %q", td.Cmd)
@@ -89,6 +90,8 @@ type story struct {
 	now    time.Time
 	driver *Driver
 	pods   map[string]*corev1.Pod // by name, as last given
+	// version is the last batch's, for answers that do not say otherwise.
+	version uint64
 }
 
 // parse reads one event.
@@ -193,8 +196,14 @@ func (s *story) parse(line string) (Event, error) {
 	case "failed":
 		return Decided{Batch: batchID(rest[0]), Decider: "d", Err: errors.New(strings.Join(rest[1:], " "))}, nil
 	case "decided":
-		r := &berthv1.DecideResponse{}
+		r := &berthv1.DecideResponse{Epoch: or(args["epoch"], "e1"), Version: s.version}
 		for _, w := range rest[1:] {
+			if version, ok := strings.CutPrefix(w, "@"); ok {
+				if _, err := fmt.Sscan(version, &r.Version); err != nil {
+					return nil, err
+				}
+				continue
+			}
 			r.Decisions = append(r.Decisions, s.decision(w))
 		}
 		return Decided{Batch: batchID(rest[0]), Decider: "d", Response: r}, nil
@@ -281,6 +290,7 @@ func (s *story) print() string {
 	var out strings.Builder
 	r := s.driver.Ready()
 	if b := r.Decide; b != nil {
+		s.version = b.Version
 		fmt.Fprintf(&out, "decide #%d", b.ID)
 		if b.Fallback > 0 {
 			fmt.Fprintf(&out, " fallback=%d", b.Fallback)
@@ -294,8 +304,8 @@ func (s *story) print() string {
 				fmt.Fprintf(&out, "(spread %s)", s.GetMatchLabels()["label"])
 			}
 		}
-		snapshot := b.Request.GetSnapshot()
-		fmt.Fprintf(&out, " version=%d nodes=[", snapshot.GetVersion())
+		snapshot := s.driver.State().Snapshot
+		fmt.Fprintf(&out, " version=%d nodes=[", b.Version)
 		for i, n := range snapshot.GetNodes() {
 			fmt.Fprintf(&out, "%s%s", sep(i), n.GetName())
 			for _, signal := range slices.Sorted(maps.Keys(n.GetSignals())) {

@@ -9,6 +9,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	berthv1 "github.com/berth-scheduler/berth/proto/berth/v1"
+	"github.com/berth-scheduler/berth/watcher/internal/cluster"
 )
 
 // An Event is something that happened outside the driver: a change of the
@@ -51,6 +52,10 @@ type (
 		Budget *policyv1.PodDisruptionBudget
 	}
 
+	// Leads says that this process schedules from now on, and what its epoch is called:
+	// see berthv1.Snapshot. It comes once, before the first Ready.
+	Leads struct{ Epoch string }
+
 	// DecidersChanged says that a decider was reached that was not before, so that
 	// pods that waited for one, or for one that understands them, may try.
 	DecidersChanged struct{}
@@ -59,7 +64,9 @@ type (
 	Decided struct {
 		Batch uint64
 		// Decider names who answered, for messages and metrics.
-		Decider  string
+		Decider string
+		// Response says by its epoch and version which state it was decided on: the
+		// batch's, or a later one.
 		Response *berthv1.DecideResponse
 		// Err says why there is no answer. The pods of the batch are asked again.
 		Err error
@@ -94,6 +101,7 @@ func (WorkloadChanged) event()  {}
 func (WorkloadGone) event()     {}
 func (BudgetChanged) event()    {}
 func (BudgetGone) event()       {}
+func (Leads) event()            {}
 func (DecidersChanged) event()  {}
 func (Decided) event()          {}
 func (BindDone) event()         {}
@@ -141,6 +149,27 @@ type Ready struct {
 	Wake time.Time
 }
 
+// A State is the state of the cluster.
+type State struct {
+	// Snapshot has the records, in the order of their keys. They are shared and do not
+	// change.
+	Snapshot *berthv1.Snapshot
+	// Digest is theirs.
+	Digest cluster.Digest
+}
+
+// A Feed is what changed of the state since the one before it, or since Leads.
+type Feed struct {
+	// From is the version of the Feed before, Version the one that it leads to.
+	From, Version uint64
+	// Changes turn the state at From, or at any version between the two, into that at
+	// Version; nil if so much has changed that nobody remembers all of it. Its records
+	// are shared and do not change.
+	Changes *berthv1.Changes
+	// Digest is that of the state at Version.
+	Digest cluster.Digest
+}
+
 // A Batch is one DecideRequest. Its outcome is a Decided.
 type Batch struct {
 	// ID names the batch; it counts from 1.
@@ -150,7 +179,10 @@ type Batch struct {
 	// Fallback is how many of the scheduler name's deciders to pass over because
 	// their answers for these pods were refused; it counts from 0 and wraps.
 	Fallback int
-	// Request is complete: pods, inline snapshot, seed. It must not be changed.
+	// Epoch and Version name the state to decide on; a later version will do.
+	Epoch   string
+	Version uint64
+	// Request is what to decide: pods and seed. Whoever asks adds the state, to a copy.
 	Request *berthv1.DecideRequest
 	// Asked is when the batch was handed out.
 	Asked time.Time

@@ -57,6 +57,7 @@ func (w *world) possible() (actions []func()) {
 	when(len(w.nodeWatch) > 0, w.showNode)
 	when(len(w.otherWatch) > 0, w.showOther)
 	when(w.batch != nil, w.decideHonestly, w.decideBadly)
+	when(w.driver.Unfed(), w.feed)
 	when(len(w.binds) > 0, w.bindNow, w.bindWithFault)
 	when(len(w.replies) > 0, w.replyNow)
 	when(len(w.reads) > 0, w.readNow, w.readFails)
@@ -108,6 +109,8 @@ type world struct {
 	lied    bool // a pod was rejected that may fit
 	// asked is the request that was answered last.
 	asked *berthv1.DecideRequest
+	// fed is the state as a decider knows it that was fed: as of the last batch, or later.
+	fed *berthv1.Snapshot
 }
 
 // reported are the signals of one incarnation of a node.
@@ -117,12 +120,15 @@ type reported struct {
 }
 
 func newWorld(t *rapid.T) *world {
-	return &world{
+	w := &world{
 		t:      t,
-		driver: New(Config{Deciders: map[string]int{"berth": 2}, Epoch: "e", Seed: 1, MaxBatch: maxBatch, MaxBinding: maxBinding}),
+		driver: New(Config{Deciders: map[string]int{"berth": 2}, Seed: 1, MaxBatch: maxBatch, MaxBinding: maxBinding}),
 		now:    start, pods: map[string]*corev1.Pod{}, nodes: map[string]*corev1.Node{}, touched: map[string]bool{},
 		seen: map[types.UID]*corev1.Pod{}, services: map[string]string{}, signals: map[string]reported{},
+		fed: &berthv1.Snapshot{Epoch: "e"},
 	}
+	w.driver.Step(w.now, Leads{"e"})
+	return w
 }
 
 // The API server.
@@ -367,22 +373,69 @@ func (w *world) signal() {
 	if r, ok := w.signals[ev.Node]; ok {
 		w.signals[ev.Node] = reported{r.uid, ev.Signals}
 	}
-	before, version := w.driver.Stats(), w.driver.ledger.NodeVersion(ev.Node)
+	before, version := w.driver.Stats(), w.driver.ledger.Version()
 	w.driver.Step(w.now, ev)
 	if after := w.driver.Stats(); !reflect.DeepEqual(before, after) {
 		w.fail("signals changed what waits: %+v became %+v", before, after)
 	}
-	if now := w.driver.ledger.NodeVersion(ev.Node); now != version {
-		w.fail("signals outdate decisions for %s: its version %d became %d", ev.Node, version, now)
+	if w.driver.ledger.ChangedSince(ev.Node, version) {
+		w.fail("signals outdate decisions for %s", ev.Node)
 	}
 	w.collect()
 }
 
+// feed tells the deciders that are fed what has changed, which then is all that is.
+func (w *world) feed() {
+	f := w.driver.Feed()
+	if f.From != w.fed.GetVersion() {
+		w.fail("deciders hold version %d and are told what changed since %d", w.fed.GetVersion(), f.From)
+	}
+	w.fed = changed(w.fed, f.Changes)
+	w.fed.Version = f.Version
+	w.say("deciders are fed version %d", f.Version)
+	if now := w.driver.State().Snapshot; !proto.Equal(w.fed, now) {
+		w.fail("the changes lead to %v; the state is %v", w.fed, now)
+	}
+}
+
+// changed is a state after changes, records in the order of their keys.
+func changed(s *berthv1.Snapshot, c *berthv1.Changes) *berthv1.Snapshot {
+	var budgets []string
+	for _, b := range c.GetRemovedDisruptionBudgets() {
+		budgets = append(budgets, b.GetNamespace()+"/"+b.GetName())
+	}
+	return &berthv1.Snapshot{
+		Epoch:             s.GetEpoch(),
+		Nodes:             replaced(s.GetNodes(), c.GetNodes(), c.GetRemovedNodes(), (*berthv1.Node).GetName),
+		PlacedPods:        replaced(s.GetPlacedPods(), c.GetPlacedPods(), c.GetRemovedPlacedPods(), (*berthv1.PlacedPod).GetUid),
+		Namespaces:        replaced(s.GetNamespaces(), c.GetNamespaces(), c.GetRemovedNamespaces(), (*berthv1.Namespace).GetName),
+		DisruptionBudgets: replaced(s.GetDisruptionBudgets(), c.GetDisruptionBudgets(), budgets, func(b *berthv1.DisruptionBudget) string { return b.GetNamespace() + "/" + b.GetName() }),
+	}
+}
+
+func replaced[R any](records, now []R, removed []string, key func(R) string) []R {
+	all := map[string]R{}
+	for _, r := range records {
+		all[key(r)] = r
+	}
+	for _, k := range removed {
+		delete(all, k)
+	}
+	for _, r := range now {
+		all[key(r)] = r
+	}
+	var out []R
+	for _, k := range slices.Sorted(maps.Keys(all)) {
+		out = append(out, all[k])
+	}
+	return out
+}
+
 // decideHonestly answers with the first node that has room.
 func (w *world) decideHonestly() {
-	b := w.outstanding()
-	w.say("batch %d is decided", b.ID)
-	w.step(Decided{Batch: b.ID, Decider: "honest", Response: firstFit(b.Request)})
+	b, r := w.outstanding()
+	w.say("batch %d is decided at version %d", b.ID, r.GetSnapshot().GetVersion())
+	w.step(Decided{Batch: b.ID, Decider: "honest", Response: firstFit(r)})
 }
 
 // firstFit does not touch the room that is set aside for others, and gives no room to a
@@ -396,7 +449,7 @@ func firstFit(r *berthv1.DecideRequest) *berthv1.DecideResponse {
 			aside[p.GetUid()] = p
 		}
 	}
-	response := &berthv1.DecideResponse{}
+	response := &berthv1.DecideResponse{Epoch: r.GetSnapshot().GetEpoch(), Version: r.GetSnapshot().GetVersion()}
 	for _, p := range r.GetPods() {
 		if !granted(r, p) {
 			response.Decisions = append(response.Decisions, rejectUngranted(p))
@@ -474,9 +527,9 @@ func place(p *berthv1.Pod, node, uid string) *berthv1.Decision {
 
 // decideBadly answers nothing, too little, or what is not so.
 func (w *world) decideBadly() {
-	b := w.outstanding()
-	ev := Decided{Batch: b.ID, Decider: "bad", Response: firstFit(b.Request)}
-	how := rapid.SampledFrom([]string{"lost", "failed", "short", "empty", "lies"}).Draw(w.t, "how")
+	b, r := w.outstanding()
+	ev := Decided{Batch: b.ID, Decider: "bad", Response: firstFit(r)}
+	how := rapid.SampledFrom([]string{"lost", "failed", "short", "empty", "lies", "epoch", "past", "future"}).Draw(w.t, "how")
 	w.say("batch %d: the decider is bad: %s", b.ID, how)
 	switch all := ev.Response.Decisions; how {
 	case "lost":
@@ -487,8 +540,14 @@ func (w *world) decideBadly() {
 		ev.Response.Decisions = all[1:]
 	case "empty":
 		ev.Response = nil
+	case "epoch":
+		ev.Response.Epoch = "another"
+	case "past":
+		ev.Response.Version = b.Version - 1
+	case "future":
+		ev.Response.Version = w.driver.ledger.Version() + 1
 	case "lies":
-		nodes := b.Request.GetSnapshot().GetNodes()
+		nodes := r.GetSnapshot().GetNodes()
 		for i, p := range b.Request.GetPods() {
 			switch lie := rapid.SampledFrom([]string{"not decided", "unknown node", "any node", "no node", "unsupported", "honest"}).Draw(w.t, "lie"); lie {
 			case "not decided":
@@ -526,7 +585,13 @@ func (w *world) collect() {
 			w.fail("batch %d is handed out while %d is outstanding", r.Decide.ID, w.batch.ID)
 		}
 		w.batch = r.Decide
-		for _, n := range r.Decide.Request.GetSnapshot().GetNodes() {
+		if w.driver.Unfed() {
+			w.feed()
+		}
+		if w.fed.GetVersion() != r.Decide.Version || w.fed.GetEpoch() != r.Decide.Epoch {
+			w.fail("batch %d is for version %d; deciders are fed %d", r.Decide.ID, r.Decide.Version, w.fed.GetVersion())
+		}
+		for _, n := range w.fed.GetNodes() {
 			if want := w.signals[n.GetName()].signals; !maps.Equal(n.GetSignals(), want) {
 				w.fail("node %s is sent with signals %v; they are %v", n.GetName(), n.GetSignals(), want)
 			}
@@ -734,10 +799,15 @@ func (w *world) anyNode() *corev1.Node {
 	return w.nodes[rapid.SampledFrom(slices.Sorted(maps.Keys(w.nodes))).Draw(w.t, "node")]
 }
 
-func (w *world) outstanding() *Batch {
-	b := w.batch
+// outstanding returns the batch and what a decider is asked: with the state that it was
+// fed, or with that of a snapshot that was taken after others had failed.
+func (w *world) outstanding() (*Batch, *berthv1.DecideRequest) {
+	b, state := w.batch, w.fed
+	if rapid.Bool().Draw(w.t, "inline") {
+		state = w.driver.State().Snapshot
+	}
 	w.batch, w.asked = nil, b.Request
-	return b
+	return b, &berthv1.DecideRequest{State: &berthv1.DecideRequest_Snapshot{Snapshot: state}, Pods: b.Request.GetPods(), Seed: b.Request.GetSeed()}
 }
 
 // pick takes any element, most simply the first.

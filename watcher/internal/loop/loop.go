@@ -19,9 +19,16 @@ import (
 	"github.com/berth-scheduler/berth/watcher/internal/remote"
 )
 
+// feedPause is the least time between two feeds without a batch: what people see who
+// ask a decider about the cluster is no older.
+const feedPause = 100 * time.Millisecond
+
 // Deciders answer batches. Decide is called by one goroutine at a time.
 type Deciders interface {
 	Decide(ctx context.Context, b *driver.Batch) (driver.Decided, []remote.Attempt)
+	// Feed tells the deciders that are fed what has changed. It is called before a batch
+	// that depends on it, by the goroutine that owns the driver, and does not block.
+	Feed(f *driver.Feed)
 }
 
 // Cluster carries work out at the API server. Its methods are called
@@ -43,6 +50,8 @@ type Config struct {
 	Deciders Deciders
 	Cluster  Cluster
 	Metrics  *Metrics
+	// Identity names this process; its epoch is this and when it began to lead.
+	Identity string
 	// Binders is how many bindings are sent at a time.
 	Binders int
 	// CallTimeout bounds one call to the API server.
@@ -54,13 +63,14 @@ type Loop struct {
 	config Config
 	driver *driver.Driver
 	events chan driver.Event
+	states chan chan<- driver.State // asked for by State
 	stats  atomic.Pointer[driver.Stats]
 	done   chan struct{} // closed when Run has returned
 }
 
 // New returns a loop that has not started.
 func New(config Config) *Loop {
-	l := &Loop{config: config, driver: driver.New(config.Driver), events: make(chan driver.Event, 4096), done: make(chan struct{})}
+	l := &Loop{config: config, driver: driver.New(config.Driver), events: make(chan driver.Event, 4096), states: make(chan chan<- driver.State), done: make(chan struct{})}
 	l.stats.Store(&driver.Stats{})
 	config.Metrics.stats = l.stats.Load
 	return l
@@ -73,6 +83,20 @@ func (l *Loop) Deliver(ctx context.Context, ev driver.Event) {
 	select {
 	case l.events <- ev:
 	case <-ctx.Done():
+	}
+}
+
+// State waits until this process leads, and returns the state of the cluster: what Feed
+// tells from then on follows on it. It may be called concurrently.
+func (l *Loop) State(ctx context.Context) (driver.State, error) {
+	answer := make(chan driver.State, 1)
+	select {
+	case l.states <- answer:
+		return <-answer, nil
+	case <-l.done:
+		return driver.State{}, context.Canceled
+	case <-ctx.Done():
+		return driver.State{}, ctx.Err()
 	}
 }
 
@@ -102,13 +126,20 @@ func (l *Loop) Run(ctx, stop context.Context, lead <-chan struct{}) {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	leading, stopped := false, stop.Done()
+	var states <-chan chan<- driver.State // l.states while leading
+	var fed time.Time
 	for {
 		var ev driver.Event
 		select {
 		case ev = <-l.events:
+		case answer := <-states:
+			answer <- l.driver.State()
+			continue
 		case <-timer.C:
 		case <-lead:
-			leading, lead = true, nil
+			l.drain() // what was delivered before is not told as changes
+			ev = driver.Leads{Epoch: time.Now().UTC().Format("20060102T150405.000000000Z") + "-" + l.config.Identity}
+			leading, lead, states = true, nil, l.states
 		case <-stopped:
 			stopped = nil
 		case <-ctx.Done():
@@ -120,6 +151,15 @@ func (l *Loop) Run(ctx, stop context.Context, lead <-chan struct{}) {
 			r := l.driver.Ready()
 			if stop.Err() != nil {
 				l.withhold(&r)
+			}
+			if l.driver.Unfed() {
+				next := fed.Add(feedPause)
+				if now := time.Now(); r.Decide != nil || !next.After(now) {
+					l.config.Deciders.Feed(l.driver.Feed())
+					fed = now
+				} else if r.Wake.IsZero() || next.Before(r.Wake) {
+					r.Wake = next
+				}
 			}
 			l.carryOut(ctx, stop, r, work, &calls, timer)
 		}
@@ -221,7 +261,7 @@ func (l *Loop) decide(ctx context.Context, b *driver.Batch) driver.Decided {
 		log.Info("No decision", "batch", b.ID, "pods", len(b.Request.GetPods()), "err", decided.Err)
 	} else {
 		log.V(2).Info("Decided", "batch", b.ID, "pods", len(b.Request.GetPods()), "seed", b.Request.GetSeed(),
-			"version", b.Request.GetSnapshot().GetVersion(), "decider", decided.Decider, "duration", time.Since(began))
+			"version", decided.Response.GetVersion(), "decider", decided.Decider, "duration", time.Since(began))
 	}
 	return decided
 }

@@ -31,6 +31,7 @@ type fake struct {
 	bind   func(ctx context.Context) driver.BindOutcome
 	read   func() (*corev1.Pod, error)
 	fenced atomic.Bool // may not bind
+	state  func(context.Context) (driver.State, error)
 
 	mu  sync.Mutex // guards log
 	log []string   // what was asked of it, with seconds since the start
@@ -55,19 +56,25 @@ func (f *fake) said() string {
 }
 
 func (f *fake) Decide(ctx context.Context, b *driver.Batch) (driver.Decided, []remote.Attempt) {
-	f.note("decide %d: %d pods, %d nodes", b.ID, len(b.Request.GetPods()), len(b.Request.GetSnapshot().GetNodes()))
+	state, err := f.state(ctx)
+	if err != nil {
+		return driver.Decided{Batch: b.ID, Err: err}, nil
+	}
+	f.note("decide %d: %d pods, %d nodes", b.ID, len(b.Request.GetPods()), len(state.Snapshot.GetNodes()))
 	if f.decide != nil {
 		if err := f.decide(ctx, b); err != nil {
 			return driver.Decided{Batch: b.ID, Err: err}, []remote.Attempt{{Decider: "x", Code: codes.Unavailable}, {Decider: "y", Code: codes.Internal}}
 		}
 	}
-	r := &berthv1.DecideResponse{}
+	r := &berthv1.DecideResponse{Epoch: state.Snapshot.GetEpoch(), Version: state.Snapshot.GetVersion()}
 	for _, p := range b.Request.GetPods() {
 		r.Decisions = append(r.Decisions, &berthv1.Decision{PodUid: p.GetUid(), Outcome: berthv1.Outcome_OUTCOME_PLACED,
 			Candidates: []*berthv1.Candidate{{NodeName: "a", NodeUid: "a-uid"}}})
 	}
 	return driver.Decided{Batch: b.ID, Decider: "x", Response: r}, []remote.Attempt{{Decider: "x"}}
 }
+
+func (f *fake) Feed(*driver.Feed) {}
 
 func (f *fake) Bind(ctx context.Context, b driver.Bind) (driver.BindOutcome, string) {
 	f.note("bind %s", b.Pod.Name)
@@ -101,9 +108,10 @@ func start(t *testing.T, f *fake) *running {
 	r := &running{fake: f, lead: make(chan struct{}), ended: make(chan struct{}), registry: prometheus.NewRegistry()}
 	r.registry.MustRegister(metrics)
 	r.Loop = New(Config{
-		Driver:   driver.Config{Deciders: map[string]int{"berth": 1}, Epoch: "e", MaxBatch: 10, MaxBinding: 10},
+		Driver:   driver.Config{Deciders: map[string]int{"berth": 1}, MaxBatch: 10, MaxBinding: 10},
 		Deciders: f, Cluster: f, Metrics: metrics, Binders: 2, CallTimeout: 5 * time.Second,
 	})
+	f.state = r.State
 	ctx, end := context.WithCancel(t.Context())
 	stopping, stop := context.WithCancel(ctx)
 	r.end, r.stop = end, stop

@@ -1,44 +1,25 @@
-// Package remote is the line to the deciders: connections, deadlines, and which
-// of them answers.
+// Package remote is the line to the deciders: connections, what they are fed, deadlines,
+// and which of them answers.
 package remote
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
-	"google.golang.org/grpc/keepalive"
-	"google.golang.org/grpc/stats"
 	"google.golang.org/grpc/status"
-	"google.golang.org/protobuf/proto"
-	"k8s.io/klog/v2"
 
 	berthv1 "github.com/berth-scheduler/berth/proto/berth/v1"
 	"github.com/berth-scheduler/berth/watcher/internal/driver"
 )
-
-// serviceConfig spreads calls over all addresses behind a name and, where one of
-// them is gone, asks another at once.
-const serviceConfig = `{
-  "loadBalancingConfig": [{"round_robin": {}}],
-  "methodConfig": [{
-    "name": [{"service": "berth.v1.DeciderService", "method": "Decide"}],
-    "retryPolicy": {
-      "maxAttempts": 3, "initialBackoff": "0.02s", "maxBackoff": "0.2s", "backoffMultiplier": 2,
-      "retryableStatusCodes": ["UNAVAILABLE"]
-    }
-  }]
-}`
 
 // Config says which deciders there are and how to reach them.
 type Config struct {
@@ -52,176 +33,108 @@ type Config struct {
 	MaxMessageBytes int
 	// Timeout bounds one attempt at one decider. Required.
 	Timeout time.Duration
+	// State returns the state of the cluster. It waits until there is one to decide on,
+	// and what is given to Feed from then on follows on it. It is called concurrently.
+	// Required.
+	State func(context.Context) (driver.State, error)
 	// Changed is called, by a goroutine of the pool, whenever a decider has
 	// introduced itself that was not reachable before. Required.
 	Changed func()
 }
 
-// Pool holds a connection to every decider. Use New, then Run; Decide may be
-// called concurrently.
+// Pool holds a connection to every replica of every decider, and feeds those that take
+// it. It is a prometheus.Collector. Use New, then Run; the other methods may be called
+// concurrently.
 type Pool struct {
 	config  Config
-	names   map[string][]*decider // by scheduler name, in order of preference
-	targets []*decider            // each once, by target
+	feed    *feed
+	metrics *metrics
+	names   map[string][]*target // by scheduler name, in order of preference
+	targets []*target            // each once, by name
+
+	mu     sync.Mutex          // guards what follows
+	moves  chan struct{}       // closed when a replica's state changes
+	claims map[string]*replica // which one is fed, by the instance that it is
 }
 
-// decider is one target.
-type decider struct {
-	target string
-	conn   *grpc.ClientConn
-	client berthv1.DeciderServiceClient
-	// changed has an element when a connection to one of the replicas behind the
-	// target was made or has ended since they were last asked who they are.
-	changed connections
-
-	mu        sync.Mutex                // guards described and problem
-	described *berthv1.DescribeResponse // nil while it is not reachable
-	problem   string                    // why it is not reachable
-}
-
-// New prepares the connections; none is made before Run.
+// New prepares the pool; no connection is made before Run.
 func New(config Config) (*Pool, error) {
-	p := &Pool{config: config, names: map[string][]*decider{}}
-	creds := config.Credentials
-	if creds == nil {
-		creds = insecure.NewCredentials()
+	if config.Credentials == nil {
+		config.Credentials = insecure.NewCredentials()
 	}
-	byTarget := map[string]*decider{}
+	p := &Pool{
+		config: config, feed: newFeed(config.State), metrics: newMetrics(), names: map[string][]*target{},
+		moves: make(chan struct{}), claims: map[string]*replica{},
+	}
+	byName := map[string]*target{}
 	for name, targets := range config.Deciders {
 		for _, target := range targets {
-			d := byTarget[target]
-			if d == nil {
-				changed := make(connections, 1)
-				conn, err := grpc.NewClient(target,
-					grpc.WithStatsHandler(changed),
-					grpc.WithTransportCredentials(creds),
-					grpc.WithDefaultServiceConfig(serviceConfig),
-					grpc.WithDisableServiceConfig(),
-					grpc.WithIdleTimeout(0),
-					grpc.WithConnectParams(grpc.ConnectParams{
-						Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 2 * time.Second},
-						MinConnectTimeout: 5 * time.Second,
-					}),
-					grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 20 * time.Second, Timeout: 5 * time.Second, PermitWithoutStream: true}),
-					grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(config.MaxMessageBytes), grpc.MaxCallSendMsgSize(config.MaxMessageBytes),
-						// A request must be kept whole to be sent to another replica.
-						grpc.MaxRetryRPCBufferSize(config.MaxMessageBytes)),
-				)
-				if err != nil {
-					return nil, fmt.Errorf("decider %q: %w", target, err)
+			t := byName[target]
+			if t == nil {
+				var err error
+				if t, err = newTarget(p, target); err != nil {
+					return nil, err
 				}
-				d = &decider{target: target, conn: conn, client: berthv1.NewDeciderServiceClient(conn), changed: changed, problem: "not connected yet"}
-				byTarget[target] = d
-				p.targets = append(p.targets, d)
+				byName[target] = t
+				p.targets = append(p.targets, t)
 			}
-			p.names[name] = append(p.names[name], d)
+			p.names[name] = append(p.names[name], t)
 		}
 	}
-	slices.SortFunc(p.targets, func(a, b *decider) int { return strings.Compare(a.target, b.target) })
+	slices.SortFunc(p.targets, func(a, b *target) int { return strings.Compare(a.name, b.name) })
 	return p, nil
 }
 
 // Run keeps the connections up until ctx ends, and closes them.
 func (p *Pool) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
-	for _, d := range p.targets {
-		wg.Go(func() { d.run(ctx, p.config) })
+	for _, t := range p.targets {
+		wg.Go(func() { t.run(ctx) })
 	}
 	wg.Wait()
 	return nil
 }
 
-// run introduces the decider to us each time it has become reachable.
-func (d *decider) run(ctx context.Context, config Config) {
-	defer d.conn.Close()
-	log := klog.FromContext(ctx).WithValues("decider", d.target)
-	for ctx.Err() == nil {
-		state := d.conn.GetState()
-		switch state {
-		case connectivity.Idle:
-			d.conn.Connect()
-		case connectivity.Ready, connectivity.TransientFailure:
-			// Without a connection the call fails at once, and says why there is none.
-			call, cancel := context.WithTimeout(ctx, config.Timeout)
-			described, err := d.client.Describe(call, &berthv1.DescribeRequest{})
-			cancel()
-			if err != nil {
-				if problem := status.Convert(err).Message(); d.set(nil, problem) {
-					log.Info("Decider is not reachable", "err", problem)
-				}
-				// A connection without an introduction is tried again after a while; one that
-				// failed is when it is made again.
-				if state == connectivity.Ready {
-					wait, stop := context.WithTimeout(ctx, 2*time.Second)
-					d.conn.WaitForStateChange(wait, state)
-					stop()
-					continue
-				}
-				break
-			}
-			if before, _ := d.get(); proto.Equal(before, described) {
-				break // another connection, and nothing new
-			}
-			d.set(described, "")
-			log.Info("Decider introduced itself", "name", described.GetName(), "version", described.GetVersion(), "instance", described.GetInstanceId())
-			config.Changed()
-		}
-		d.wait(ctx, state)
+// Feed takes what has changed of the state, for the deciders that are fed. It does not
+// block.
+func (p *Pool) Feed(f *driver.Feed) { p.feed.add(f) }
+
+// motion returns a channel that is closed when a replica's state changes next.
+func (p *Pool) motion() <-chan struct{} {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.moves
+}
+
+// moved says that a replica's state has changed.
+func (p *Pool) moved() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	close(p.moves)
+	p.moves = make(chan struct{})
+}
+
+// claim says whether the replica may be fed as this instance: a process that is known
+// under several addresses is fed under one.
+func (p *Pool) claim(r *replica, instance string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if instance == "" {
+		return true
 	}
-}
-
-// wait returns when the state is another, when a connection was made or has ended
-// (behind a name with several replicas that need not change the state, and those
-// that are there now may understand more), or when ctx ends.
-func (d *decider) wait(ctx context.Context, state connectivity.State) {
-	ctx, stop := context.WithCancel(ctx)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		select {
-		case <-d.changed:
-			stop()
-		case <-ctx.Done():
-		}
-	}()
-	d.conn.WaitForStateChange(ctx, state)
-	stop()
-	<-done // or it might take what the next wait is for
-}
-
-// connections is a stats.Handler that tells of connections alone.
-type connections chan struct{}
-
-// HandleConn implements stats.Handler.
-func (c connections) HandleConn(_ context.Context, s stats.ConnStats) {
-	switch s.(type) {
-	case *stats.ConnBegin, *stats.ConnEnd:
-		select {
-		case c <- struct{}{}:
-		default: // it has been told and has not looked yet
-		}
+	if holder := p.claims[instance]; holder != nil {
+		return holder == r
 	}
+	p.claims[instance] = r
+	return true
 }
 
-// TagConn, TagRPC and HandleRPC implement stats.Handler.
-func (connections) TagConn(ctx context.Context, _ *stats.ConnTagInfo) context.Context { return ctx }
-func (connections) TagRPC(ctx context.Context, _ *stats.RPCTagInfo) context.Context   { return ctx }
-func (connections) HandleRPC(context.Context, stats.RPCStats)                         {}
-
-// set records whether the decider is reachable, and if not why, and reports
-// whether that is news.
-func (d *decider) set(described *berthv1.DescribeResponse, problem string) bool {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	news := problem != d.problem
-	d.described, d.problem = described, problem
-	return news
-}
-
-func (d *decider) get() (*berthv1.DescribeResponse, string) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.described, d.problem
+// release takes back what the replica has claimed.
+func (p *Pool) release(r *replica) {
+	p.mu.Lock()
+	maps.DeleteFunc(p.claims, func(_ string, holder *replica) bool { return holder == r })
+	p.mu.Unlock()
+	p.moved()
 }
 
 // Status is how one decider is.
@@ -234,9 +147,8 @@ type Status struct {
 // Status returns how every decider is, by target.
 func (p *Pool) Status() []Status {
 	all := make([]Status, 0, len(p.targets))
-	for _, d := range p.targets {
-		_, problem := d.get()
-		all = append(all, Status{d.target, problem})
+	for _, t := range p.targets {
+		all = append(all, Status{t.name, t.status()})
 	}
 	return all
 }
@@ -245,8 +157,8 @@ func (p *Pool) Status() []Status {
 // sorted.
 func (p *Pool) Unreachable() []string {
 	var names []string
-	for name, deciders := range p.names {
-		if !slices.ContainsFunc(deciders, func(d *decider) bool { r, _ := d.get(); return r != nil }) {
+	for name, targets := range p.names {
+		if !slices.ContainsFunc(targets, func(t *target) bool { return t.status() == "" }) {
 			names = append(names, name)
 		}
 	}
@@ -262,58 +174,163 @@ type Attempt struct {
 }
 
 // Decide asks the scheduler name's deciders in turn, from the batch's fallback
-// on, until one answers. Pods that a decider does not understand are not sent
-// to it; their decision is UNSUPPORTED. The attempts that were made are
-// returned with the outcome.
+// on, until one answers: first those of its replicas that are fed, which take turns, then
+// the others, with the whole state. Pods that a decider does not understand are not sent
+// to it; their decision is UNSUPPORTED. The attempts that were made are returned with the
+// outcome.
 func (p *Pool) Decide(ctx context.Context, b *driver.Batch) (driver.Decided, []Attempt) {
-	deciders := p.names[b.SchedulerName]
-	var attempts []Attempt
-	var problems []string
-	var unfit error // of a batch that a decider which is there could not answer
-	for i := range deciders {
-		d := deciders[(b.Fallback+i)%len(deciders)]
-		described, problem := d.get()
-		if described == nil {
-			problems = append(problems, d.target+": "+problem)
-			continue
-		}
-		began := time.Now()
-		response, err := d.decide(ctx, p.config.Timeout, described, b.Request)
-		attempts = append(attempts, Attempt{d.target, status.Code(err), time.Since(began)})
-		if err == nil {
-			return driver.Decided{Batch: b.ID, Decider: d.target, Response: response}, attempts
-		}
-		problems = append(problems, fmt.Sprintf("%s: %s", d.target, status.Convert(err).Message()))
-		switch status.Code(err) {
-		case codes.InvalidArgument, codes.Internal, codes.Unknown, codes.DataLoss:
-			// Another replica may be of another build, but the same request rarely
-			// becomes better: the pods back off.
-			return driver.Decided{Batch: b.ID, Decider: d.target, Err: fmt.Errorf("decider %s: %w", d.target, err)}, attempts
-		case codes.DeadlineExceeded:
-			unfit = fmt.Errorf("decider %s did not answer %d pods within %v", d.target, len(b.Request.GetPods()), p.config.Timeout)
-		case codes.ResourceExhausted:
-			// Too busy, or grpc's own limit, which it words alike at both ends.
-			if message := status.Convert(err).Message(); strings.Contains(message, "larger than max") {
-				unfit = fmt.Errorf("decider %s: %s: raise --max-message-bytes of the watcher and of the decider", d.target, message)
-			}
+	q := &question{pool: p, batch: b}
+	targets := p.names[b.SchedulerName]
+	for i := range targets {
+		t := targets[(b.Fallback+i)%len(targets)]
+		if decided := q.ask(ctx, t); decided != nil {
+			return *decided, q.attempts
 		}
 	}
-	if unfit != nil {
-		return driver.Decided{Batch: b.ID, Err: unfit}, attempts // waiting for a decider would not help
+	if q.unfit != nil {
+		return driver.Decided{Batch: b.ID, Err: q.unfit}, q.attempts // waiting for a decider would not help
 	}
-	return driver.Decided{Batch: b.ID, Err: fmt.Errorf("%w: %s", driver.ErrNoDecider, strings.Join(problems, "; "))}, attempts
+	return driver.Decided{Batch: b.ID, Err: fmt.Errorf("%w: %s", driver.ErrNoDecider, strings.Join(q.problems, "; "))}, q.attempts
 }
 
-// decide asks one decider about the pods that it understands, as many as it takes
-// at a time.
-func (d *decider) decide(ctx context.Context, timeout time.Duration, described *berthv1.DescribeResponse, full *berthv1.DecideRequest) (*berthv1.DecideResponse, error) {
-	ctx, cancel := context.WithTimeout(ctx, timeout)
+// question is one batch on its way from one decider to the next.
+type question struct {
+	pool     *Pool
+	batch    *driver.Batch
+	attempts []Attempt
+	problems []string
+	unfit    error // of a batch that a decider which is there could not answer
+	snapshot *berthv1.Snapshot
+}
+
+// ask asks one decider's replicas. It is nil if another decider may be asked.
+func (q *question) ask(ctx context.Context, t *target) *driver.Decided {
+	replicas := t.all()
+	if n := len(replicas); n > 0 {
+		first := int(t.turn.Add(1) % uint64(n))
+		replicas = append(replicas[first:], replicas[:first]...)
+	}
+	reachable := slices.DeleteFunc(replicas, func(r *replica) bool { described, _ := r.get(); return described == nil })
+	if len(reachable) == 0 {
+		q.problems = append(q.problems, t.name+": "+t.status())
+		return nil
+	}
+	fed := q.fed(ctx, reachable)
+	reference := &berthv1.DecideRequest_Reference{Reference: &berthv1.StateReference{Epoch: q.batch.Epoch, AtLeastVersion: q.batch.Version}}
+	failed := map[*replica]bool{}
+	for _, r := range fed {
+		decided, err := q.try(ctx, r, &berthv1.DecideRequest{State: reference})
+		if decided != nil || status.Code(err) == codes.DeadlineExceeded {
+			return decided
+		}
+		failed[r] = status.Code(err) != codes.FailedPrecondition // then it is there, and has another state
+	}
+	for _, r := range reachable {
+		if failed[r] {
+			continue
+		}
+		if q.snapshot == nil {
+			state, err := q.pool.config.State(ctx)
+			if err != nil {
+				q.problems = append(q.problems, err.Error())
+				return nil
+			}
+			q.snapshot = state.Snapshot
+		}
+		decided, err := q.try(ctx, r, &berthv1.DecideRequest{State: &berthv1.DecideRequest_Snapshot{Snapshot: q.snapshot}})
+		if decided != nil || status.Code(err) == codes.DeadlineExceeded {
+			return decided
+		}
+	}
+	return nil
+}
+
+// fed returns those of the replicas that are fed. If there is none, and one is being sent
+// the whole state, it waits for that.
+func (q *question) fed(ctx context.Context, replicas []*replica) []*replica {
+	var deadline time.Time
+	for {
+		moved, now := q.pool.motion(), time.Now()
+		var fed []*replica
+		loading := false
+		for _, r := range replicas {
+			p := r.progress()
+			if p.has(q.batch.Epoch, now) {
+				fed = append(fed, r)
+			}
+			loading = loading || p.loading() && p.epoch == q.batch.Epoch && now.Sub(p.since) < maxLoading
+		}
+		if deadline.IsZero() {
+			deadline = now.Add(min(maxLoading, q.pool.config.Timeout))
+		}
+		if len(fed) > 0 || !loading || !deadline.After(now) {
+			return fed
+		}
+		wait := time.NewTimer(deadline.Sub(now))
+		select {
+		case <-moved:
+		case <-wait.C:
+		case <-ctx.Done():
+		}
+		wait.Stop()
+		if ctx.Err() != nil {
+			return nil
+		}
+	}
+}
+
+// try asks one replica with one state. It returns an outcome that is final, or why
+// another may be asked.
+func (q *question) try(ctx context.Context, r *replica, with *berthv1.DecideRequest) (*driver.Decided, error) {
+	b, name := q.batch, r.target.name
+	described, problem := r.get()
+	if described == nil {
+		q.problems = append(q.problems, name+": "+problem)
+		return nil, status.Error(codes.Unavailable, problem)
+	}
+	full := b.Request
+	request := &berthv1.DecideRequest{State: with.GetState(), Pods: full.GetPods(), Seed: full.GetSeed(),
+		Candidates: full.GetCandidates(), Explanation: full.GetExplanation(), Preempt: full.GetPreempt()}
+	began := time.Now()
+	response, err := r.decide(ctx, described, request)
+	q.attempts = append(q.attempts, Attempt{name, status.Code(err), time.Since(began)})
+	if err == nil {
+		if s := request.GetSnapshot(); s != nil && response.GetEpoch() == "" && response.GetVersion() == 0 {
+			response.Epoch, response.Version = s.GetEpoch(), s.GetVersion() // what else could it be about
+		}
+		return &driver.Decided{Batch: b.ID, Decider: name, Response: response}, nil
+	}
+	q.problems = append(q.problems, fmt.Sprintf("%s: %s", name, status.Convert(err).Message()))
+	switch status.Code(err) {
+	case codes.InvalidArgument, codes.Internal, codes.Unknown, codes.DataLoss:
+		// Another replica may be of another build, but the same request rarely
+		// becomes better: the pods back off.
+		return &driver.Decided{Batch: b.ID, Decider: name, Err: fmt.Errorf("decider %s: %w", name, err)}, nil
+	case codes.DeadlineExceeded:
+		q.unfit = fmt.Errorf("decider %s did not answer %d pods within %v", name, len(full.GetPods()), q.pool.config.Timeout)
+	case codes.ResourceExhausted:
+		// Too busy, or grpc's own limit, which it words alike at both ends.
+		if message := status.Convert(err).Message(); strings.Contains(message, "larger than max") {
+			q.unfit = fmt.Errorf("decider %s: %s: raise --max-message-bytes of the watcher and of the decider", name, message)
+		}
+	}
+	return nil, err
+}
+
+// decide asks the replica about the pods that it understands, as many as it takes at a
+// time.
+func (r *replica) decide(ctx context.Context, described *berthv1.DescribeResponse, full *berthv1.DecideRequest) (*berthv1.DecideResponse, error) {
+	ctx, cancel := context.WithTimeout(ctx, r.target.pool.config.Timeout)
 	defer cancel()
 	request, instead := split(full, described)
 	if request == nil {
-		return &berthv1.DecideResponse{Decisions: instead}, nil
+		response := &berthv1.DecideResponse{Epoch: full.GetSnapshot().GetEpoch(), Version: full.GetSnapshot().GetVersion(), Decisions: instead}
+		if r := full.GetReference(); r != nil {
+			response.Epoch, response.Version = r.GetEpoch(), r.GetAtLeastVersion()
+		}
+		return response, nil
 	}
-	response, err := d.client.Decide(ctx, request)
+	response, err := r.client.Decide(ctx, request)
 	if err != nil {
 		return nil, err
 	}
@@ -357,7 +374,7 @@ func split(full *berthv1.DecideRequest, described *berthv1.DescribeResponse) (re
 	case 0:
 		return nil, decisions
 	}
-	request = &berthv1.DecideRequest{State: full.GetState(), Seed: full.GetSeed(), Candidates: full.GetCandidates(), Explanation: full.GetExplanation()}
+	request = &berthv1.DecideRequest{State: full.GetState(), Seed: full.GetSeed(), Candidates: full.GetCandidates(), Explanation: full.GetExplanation(), Preempt: full.GetPreempt()}
 	for i, pod := range full.GetPods() {
 		if decisions[i] == nil {
 			request.Pods = append(request.Pods, pod)

@@ -19,7 +19,9 @@ import (
 	"github.com/berth-scheduler/berth/decider/policy"
 	"github.com/berth-scheduler/berth/decider/service"
 	berthv1 "github.com/berth-scheduler/berth/proto/berth/v1"
+	"github.com/berth-scheduler/berth/proto/digest"
 	"github.com/berth-scheduler/berth/proto/scenario"
+	"github.com/berth-scheduler/berth/watcher/internal/cluster"
 	"github.com/berth-scheduler/berth/watcher/internal/driver"
 )
 
@@ -115,6 +117,9 @@ func run(t *testing.T, config Config) running {
 	t.Helper()
 	r := running{changed: make(chan struct{}, 1000)}
 	config.Changed = func() { r.changed <- struct{}{} }
+	if config.State == nil {
+		config.State = func(context.Context) (driver.State, error) { return state(t), nil }
+	}
 	if config.Timeout == 0 {
 		config.Timeout = 10 * time.Second
 	}
@@ -157,19 +162,25 @@ func (r running) wait(t *testing.T, reachable ...string) {
 	}
 }
 
-// batch is two pods and two nodes with room for both.
-func batch(t *testing.T) *driver.Batch {
+// state is two nodes with room for both pods of batch.
+func state(t *testing.T) driver.State {
 	t.Helper()
 	snapshot, err := scenario.ParseCluster("a cpu=4\nb cpu=4")
 	if err != nil {
 		t.Fatal(err)
 	}
+	snapshot.Epoch, snapshot.Version = "e", 1
+	return driver.State{Snapshot: snapshot, Digest: cluster.Digest{Nodes: digest.Of(snapshot)}}
+}
+
+// batch is two pods to be decided on that state.
+func batch(t *testing.T) *driver.Batch {
+	t.Helper()
 	pods, err := scenario.ParsePods("web cpu=1\napi cpu=1")
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &driver.Batch{ID: 1, SchedulerName: "berth", Request: &berthv1.DecideRequest{
-		State: &berthv1.DecideRequest_Snapshot{Snapshot: snapshot}, Pods: pods}}
+	return &driver.Batch{ID: 1, SchedulerName: "berth", Epoch: "e", Version: 1, Request: &berthv1.DecideRequest{Pods: pods}}
 }
 
 // wantAnswer asks and wants a whole answer of one decider, after attempts that
@@ -280,7 +291,7 @@ func TestTakenOver(t *testing.T) {
 	case <-time.After(20 * time.Second):
 		t.Fatal("nobody was told that there is a decider again")
 	}
-	described, _ := r.targets[0].get()
+	described, _ := r.targets[0].all()[0].get()
 	if described.GetName() != "random" || described.GetInstanceId() != "new" {
 		t.Errorf("it is still taken for %v", described)
 	}
@@ -314,17 +325,13 @@ func TestReplicasBehindOneName(t *testing.T) {
 		answer, _ = r.Decide(t.Context(), batch(t)) // until the new one has its turn
 	}
 	name.UpdateState(resolver.State{Addresses: []resolver.Address{{Addr: next.address}}})
-	limit := time.After(20 * time.Second)
-	for {
-		described, problem := r.targets[0].get()
-		if described.GetInstanceId() == "new" {
-			return
+	for limit := time.Now().Add(20 * time.Second); len(r.targets[0].all()) != 1; {
+		if time.Now().After(limit) {
+			t.Fatal("the one that has gone from the name is still asked")
 		}
-		select {
-		case <-r.changed:
-		case <-limit:
-			t.Fatalf("the name is still taken for %v (%s)", described, problem)
-		}
+	}
+	if answer, _ := r.Decide(t.Context(), batch(t)); answer.Response.GetConfigDigest() == first.Response.GetConfigDigest() {
+		t.Error("the one that has gone from the name has answered")
 	}
 }
 
