@@ -167,7 +167,7 @@ func (t table) end() { t.w.Flush() }
 
 // draw draws what a decision costs against the number of nodes.
 func (a *Costs) draw(path string) error {
-	picture := plot.Lines{Title: "Cost of a decision", X: "nodes", Y: "nanoseconds"}
+	picture := plot.Lines{Title: "Cost of a decision", X: "nodes", Y: "nanoseconds per decision"}
 	for _, s := range []struct {
 		solver string
 		of     Case
@@ -191,6 +191,9 @@ func (a *Costs) draw(path string) error {
 		if len(line.Points) > 0 {
 			picture.Series = append(picture.Series, line)
 		}
+	}
+	if len(picture.Series) == 0 {
+		return nil // nothing that would be drawn was measured
 	}
 	svg, err := picture.SVG()
 	if err != nil {
