@@ -412,7 +412,7 @@ func (g *generator) allocatable() map[string]int64 {
 	}
 	if g.about.extended {
 		for _, name := range extended {
-			if !g.about.rare || g.percent(2) {
+			if !g.about.rare || g.percent(g.rare) {
 				a[name] = pick[int64](g, 0, 1, 2, 4)
 			}
 		}

@@ -22,7 +22,6 @@ const (
 // extended are resources that not every cluster has.
 var extended = []string{gpu, gpu, licence, "example.com/fpga", "example.com/nic"}
 
-
 var (
 	zones          = []string{"z1", "z1", "z2", "z2", "z3", ""}
 	namespaceNames = []string{"a", "a", "a", "b", "c", "ghost"}
@@ -71,6 +70,9 @@ type generator struct {
 	config index.Config
 	// size is about how many nodes there are; steps is how many steps there are.
 	size, steps int
+	// rare is how likely it is, in percent, that a node has what is extended, where that is
+	// rare.
+	rare int
 	// calm is set if little happens at once.
 	calm bool
 	// mostly is the profile of most pods.
@@ -178,6 +180,8 @@ func (g *generator) next(c *cluster) *step {
 // begin is a full state.
 func (g *generator) begin() *berthv1.Changes {
 	s := &berthv1.Changes{}
+	g.rare = 1
+	defer func() { g.rare = 15 }()
 	for i := range g.size {
 		s.Nodes = append(s.Nodes, g.node(nodeName(i)))
 	}

@@ -163,11 +163,9 @@ func (g *generator) particular(p *berthv1.Pod) {
 			}
 		})
 	add(g.about.ports, func(g *generator, p *berthv1.Pod) { p.HostPorts = g.hostPorts() })
-	add(g.about.extended, func(g *generator, p *berthv1.Pod) {
-		name := pick(g, append(extended, "example.com/nowhere")...)
-		p.Requests = map[string]int64{name: pick[int64](g, 1, 2)}
-		p.ScoreRequests[name] = p.Requests[name]
-	})
+	for range 3 {
+		add(g.about.extended && (g.about.rare || g.percent(33)), wantsExtended)
+	}
 	spread := func(g *generator, p *berthv1.Pod) { p.TopologySpreadConstraints = g.spreadConstraints(p) }
 	add(g.about.spread, spread, spread, spread)
 	add(g.about.defaultSpread, func(g *generator, p *berthv1.Pod) {
@@ -190,6 +188,13 @@ func (g *generator) particular(p *berthv1.Pod) {
 			p.PreemptionPolicy = berthv1.PreemptionPolicy_PREEMPTION_POLICY_NEVER
 		})
 	pick(g, about...)(g, p)
+}
+
+// wantsExtended gives p a resource that few nodes have.
+func wantsExtended(g *generator, p *berthv1.Pod) {
+	name := pick(g, append(extended, "example.com/nowhere")...)
+	p.Requests = map[string]int64{name: pick[int64](g, 1, 2)}
+	p.ScoreRequests[name] = p.Requests[name]
 }
 
 // sibling is of another class that differs in one thing from the class of p.
