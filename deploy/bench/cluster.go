@@ -35,7 +35,7 @@ const (
 	// readyTimeout bounds how long a program may take to become ready.
 	readyTimeout = 2 * time.Minute
 	// cleanTimeout bounds how long the objects of a run may take to go.
-	cleanTimeout = 2 * time.Minute
+	cleanTimeout = 10 * time.Minute
 	// lease is what Berth's watchers elect their leader by.
 	leaseNamespace, leaseName = "kube-system", "berth-berth"
 )
@@ -191,40 +191,46 @@ func stream[T runtime.Object](ctx context.Context, version string, open watchFun
 
 type watchFunc = func(context.Context, metav1.ListOptions) (watch.Interface, error)
 
-// clean deletes what a run created, but for nodes, and returns when it is gone.
+// clean deletes what a run created, but for the nodes that all runs share, and
+// returns when it is gone.
 func (c *cluster) clean(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, cleanTimeout)
 	defer cancel()
-	now := metav1.DeleteOptions{GracePeriodSeconds: new(int64)}
-	var wg sync.WaitGroup
-	var pods, events, services, lease, nodes error
-	wg.Go(func() {
-		pods = c.client.CoreV1().Pods(workload.Namespace).DeleteCollection(ctx, now, metav1.ListOptions{})
-	})
-	wg.Go(func() {
-		events = c.client.EventsV1().Events(workload.Namespace).DeleteCollection(ctx, now, metav1.ListOptions{})
-	})
-	wg.Go(func() {
-		services = c.deleteServices(ctx)
-		lease = c.client.CoordinationV1().Leases(leaseNamespace).Delete(ctx, leaseName, now)
-	})
-	wg.Go(func() {
-		nodes = c.client.CoreV1().Nodes().DeleteCollection(ctx, now, metav1.ListOptions{LabelSelector: workload.ChurnLabel})
-	})
-	wg.Wait()
-	if apierrors.IsNotFound(lease) {
-		lease = nil
+	now, all := metav1.DeleteOptions{GracePeriodSeconds: new(int64)}, metav1.ListOptions{}
+	pods, events := c.client.CoreV1().Pods(workload.Namespace), c.client.EventsV1().Events(workload.Namespace)
+	deletions := []func(context.Context) error{
+		func(ctx context.Context) error { return pods.DeleteCollection(ctx, now, all) },
+		func(ctx context.Context) error { return events.DeleteCollection(ctx, now, all) },
+		c.deleteServices,
+		func(ctx context.Context) error {
+			err := c.client.CoordinationV1().Leases(leaseNamespace).Delete(ctx, leaseName, now)
+			if apierrors.IsNotFound(err) {
+				return nil
+			}
+			return err
+		},
+		func(ctx context.Context) error {
+			return c.client.CoreV1().Nodes().DeleteCollection(ctx, now, metav1.ListOptions{LabelSelector: workload.ChurnLabel})
+		},
+		func(ctx context.Context) error {
+			left, err := pods.List(ctx, metav1.ListOptions{Limit: 1})
+			if err == nil && len(left.Items) > 0 {
+				err = fmt.Errorf("pod %s is still there", left.Items[0].Name)
+			}
+			return err
+		},
 	}
-	if err := errors.Join(pods, events, services, lease, nodes); err != nil {
+	var wg sync.WaitGroup
+	errs := make([]error, len(deletions))
+	for i, deletion := range deletions {
+		// The API server gives up a request after a minute, however far it is.
+		wg.Go(func() { errs[i] = poll(ctx, 20*pollInterval, deletion) })
+	}
+	wg.Wait()
+	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("deleting what the run created: %w", err)
 	}
-	return poll(ctx, 10*pollInterval, func(ctx context.Context) error {
-		left, err := c.client.CoreV1().Pods(workload.Namespace).List(ctx, metav1.ListOptions{Limit: 1})
-		if err == nil && len(left.Items) > 0 {
-			err = fmt.Errorf("pod %s is still there", left.Items[0].Name)
-		}
-		return err
-	})
+	return nil
 }
 
 // deleteServices deletes those of the workloads' namespace; no one request can.

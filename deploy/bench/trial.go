@@ -56,8 +56,11 @@ type trial struct {
 // started, everything is awaited, judged and removed. An error means that the
 // run could not be made; one that was made and does not count has problems.
 func (t *trial) measure(ctx context.Context) (res result.Result, err error) {
-	defer func() { // also after an interruption
-		err = errors.Join(err, t.cluster.clean(context.WithoutCancel(ctx)))
+	interrupted := ctx
+	defer func() {
+		if interrupted.Err() == nil { // or else the cluster goes, with all in it
+			err = errors.Join(err, t.cluster.clean(interrupted))
+		}
 	}()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel() // ends the watches
@@ -394,6 +397,9 @@ func verdict(stdout, stderr []byte, exit error) []string {
 	}
 	for _, sentence := range report.Incomplete {
 		problems = append(problems, "check: "+sentence)
+	}
+	if problems == nil {
+		problems = []string{fmt.Sprintf("check: %v", exit)}
 	}
 	return problems
 }
