@@ -322,6 +322,7 @@ func (c *class) tallied(t *tally) {
 // build looks at every node.
 func (c *class) build() {
 	x := c.x
+	x.readAll()
 	c.seen, c.order = x.now(), x.order
 	c.verdicts = []verdict{{place: len(c.checks), evictable: false}}
 	c.cells = make([]cell, len(x.at))

@@ -151,6 +151,8 @@ func (c *class) repair() {
 	for i := c.seen - x.logStart; i < uint64(len(x.log)); i++ {
 		e := &x.log[i]
 		switch {
+		case e.node == nil:
+			continue
 		case e.pod == nil:
 			regroup = c.moved(e) || regroup
 		case counts:
@@ -158,6 +160,7 @@ func (c *class) repair() {
 		}
 		x.markSlot(int32(e.node.Slot))
 	}
+	x.readAll()
 	c.seen, c.order = x.now(), x.order
 	regroup = regroup || c.groups == nil
 	if c.scalars() != before {

@@ -59,6 +59,8 @@ type Index struct {
 	// log is what happened since the change numbered logStart.
 	log      []change
 	logStart uint64
+	// removed is where in the log a pod was removed, of what no class has read yet.
+	removed map[string]uint64
 	// at and names are the node in each slot, leaving those that are gone and whose
 	// name may come back; order counts changes of the order of nodes.
 	at      []*model.Node
@@ -118,7 +120,7 @@ func New(s *model.Snapshot, plain *solve.Solver, config Config) *Index {
 	x := &Index{
 		snapshot: s, plain: plain, config: config,
 		at: make([]*model.Node, s.Slots), names: make([]string, s.Slots), marks: make([]uint32, s.Slots),
-		leaving: map[int]bool{}, domains: map[string]*domains{}, read: map[string]bool{},
+		removed: map[string]uint64{}, leaving: map[int]bool{}, domains: map[string]*domains{}, read: map[string]bool{},
 		classes: map[string]*class{}, uses: map[uint64]use{}, sizes: map[int32]bool{},
 		announced: map[uint64]int{}, seed: maphash.MakeSeed(),
 	}

@@ -1,9 +1,16 @@
 package index
 
-import "github.com/berth-scheduler/berth/decider/internal/model"
+import (
+	"maps"
+	"reflect"
+	"slices"
+
+	"github.com/berth-scheduler/berth/decider/internal/model"
+)
 
 // change is one of a snapshot's: a pod that was added to a node (by is 1) or removed
-// from it (by is -1), or, without a pod, a node that came or is gone.
+// from it (by is -1), or, without a pod, a node that came or is gone. Without a node it
+// is none.
 type change struct {
 	pod  *model.PlacedPod
 	node *model.Node
@@ -16,8 +23,9 @@ func (x *Index) now() uint64 { return x.logStart + uint64(len(x.log)) }
 // record appends to the log, unless there is no class to read it.
 func (x *Index) record(c change) {
 	if len(x.classes) == 0 {
+		x.logStart += uint64(len(x.log)) + 1
 		x.log = x.log[:0]
-		x.logStart++
+		x.readAll()
 		return
 	}
 	// Whoever is further behind than this looks at every node anyway.
@@ -27,6 +35,7 @@ func (x *Index) record(c change) {
 		copy(x.log, x.log[dropped:])
 		clear(x.log[limit:])
 		x.log = x.log[:limit]
+		x.readAll() // what is removed may not be there any more
 	}
 	x.log = append(x.log, c)
 }
@@ -60,11 +69,41 @@ func (x *Index) NodeGone(n *model.Node) {
 }
 
 // PodMoved implements model.Observer.
+//
+// A request's placements are taken back at its end, and most of them come again with
+// the next version of the state: then neither is a change, if nobody has read of the
+// first.
 func (x *Index) PodMoved(q *model.PlacedPod, n *model.Node, by int64) {
-	if by > 0 && q.Affinity.Any() {
-		x.learn(&q.Affinity)
+	if by > 0 {
+		if q.Affinity.Any() {
+			x.learn(&q.Affinity)
+		}
+		if at, ok := x.removed[q.UID]; ok {
+			delete(x.removed, q.UID)
+			if before := &x.log[at-x.logStart]; before.node == n && alike(before.pod, q) {
+				*before = change{}
+				return
+			}
+		}
 	}
 	x.record(change{q, n, by})
+	if by < 0 && len(x.classes) > 0 {
+		x.removed[q.UID] = x.now() - 1
+	}
+}
+
+// alike says whether it makes no difference to any class which of two pods is on a node.
+func alike(p, q *model.PlacedPod) bool {
+	return p == q || p.Namespace == q.Namespace && p.Terminating == q.Terminating && p.ScoreRequests == q.ScoreRequests &&
+		slices.Equal(p.Requests, q.Requests) && slices.Equal(p.Ports, q.Ports) && maps.Equal(p.Labels, q.Labels) &&
+		p.Affinity.Any() == q.Affinity.Any() && (!p.Affinity.Any() || reflect.DeepEqual(&p.Affinity, &q.Affinity))
+}
+
+// readAll notes that somebody has read all of the log.
+func (x *Index) readAll() {
+	if len(x.removed) > 0 {
+		clear(x.removed)
+	}
 }
 
 // settle makes up for nodes that are gone and did not come back with another record:
