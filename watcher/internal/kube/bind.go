@@ -16,6 +16,8 @@ import (
 // the API server's; empty if the pod was bound. ctx must have a deadline no longer
 // than LeaseConfig.BindTimeout.
 func (c *Client) Bind(ctx context.Context, b driver.Bind) (driver.BindOutcome, string) {
+	c.precedence.begin()
+	defer c.precedence.end()
 	err := c.main.CoreV1().Pods(b.Pod.Namespace).Bind(ctx, &corev1.Binding{
 		ObjectMeta: metav1.ObjectMeta{Namespace: b.Pod.Namespace, Name: b.Pod.Name, UID: b.Pod.UID},
 		Target:     corev1.ObjectReference{Kind: "Node", Name: b.Node},

@@ -35,7 +35,7 @@ func serve(t *testing.T, handle http.HandlerFunc) *Client {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &Client{host: server.URL, main: set, reports: set, lease: set}
+	return &Client{host: server.URL, main: set, reports: set, lease: set, precedence: newPrecedence()}
 }
 
 // answer writes a Status as the API server does.

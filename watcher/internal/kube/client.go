@@ -5,6 +5,7 @@ package kube
 import (
 	"context"
 	"fmt"
+	"net"
 	"time"
 
 	"k8s.io/client-go/kubernetes"
@@ -38,6 +39,8 @@ type Client struct {
 	reports  kubernetes.Interface
 	lease    kubernetes.Interface
 	metadata metadata.Interface
+	// precedence is of bindings and conditions over Events.
+	precedence *precedence
 }
 
 const protobuf = "application/vnd.kubernetes.protobuf"
@@ -51,7 +54,7 @@ func NewClient(config Config) (*Client, error) {
 	base.QPS, base.Burst = config.QPS, config.Burst
 	base.UserAgent = fmt.Sprintf("berth-watcher/%s (%s)", config.Version, config.Identity)
 
-	c := &Client{host: base.Host, kept: config.NodeAnnotations}
+	c := &Client{host: base.Host, kept: config.NodeAnnotations, precedence: newPrecedence()}
 	if c.metadata, err = metadata.NewForConfig(base); err != nil {
 		return nil, fmt.Errorf("kubernetes client: %w", err)
 	}
@@ -63,8 +66,11 @@ func NewClient(config Config) (*Client, error) {
 	for _, one := range []struct {
 		into   *kubernetes.Interface
 		config *rest.Config
-	}{{&c.main, typed}, {&c.reports, typed}, {&c.lease, lease}} {
-		// A clientset of its own has a limiter of its own.
+	}{{&c.main, typed}, {&c.reports, rest.CopyConfig(typed)}, {&c.lease, lease}} {
+		// A clientset of its own has a limiter of its own. A dialer of its own gives it
+		// a connection of its own: an API server allows about 100 requests at a time on
+		// one, and what is written to one is written one after the other.
+		one.config.Dial = (&net.Dialer{Timeout: 30 * time.Second, KeepAlive: 30 * time.Second}).DialContext
 		if *one.into, err = kubernetes.NewForConfig(one.config); err != nil {
 			return nil, fmt.Errorf("kubernetes client: %w", err)
 		}

@@ -27,7 +27,9 @@ import (
 type ReporterConfig struct {
 	// Identity of this process, for the Events' reportingInstance. Required.
 	Identity string
-	// Workers write at a time; 16 by default.
+	// Workers is how many conditions, and how many Events, are written at a time; 32 by
+	// default. While the API server is busy with bindings and conditions, Events have
+	// patientWorkers of them.
 	Workers int
 	// MaxPods is how many pods may wait for their reports, 100,000 by default.
 	// Reports about further pods are dropped and counted.
@@ -42,24 +44,36 @@ type ReporterConfig struct {
 // Reporter tells pods' owners what became of them: the PodScheduled condition and
 // Events, in kube-scheduler's words. It never holds anything up: a pod has one
 // slot, in which the latest report replaces one that was not written yet.
+//
+// What a report has to say it says in order, each by workers of its own:
+//
+//	Report ─── FailedScheduling ───► condition ───► Event ───► (written)
+//	   └────── Scheduled ─────────────────────────────┘
+//
+// Conditions are written at once. Events give way to bindings and conditions, for as
+// long as there is room for more reports: see precedence.
 type Reporter struct {
-	client  kubernetes.Interface
-	config  ReporterConfig
-	queue   workqueue.TypedRateLimitingInterface[types.UID]
-	series  *lru.Cache // of series, by pod's UID; written by the pod's worker alone
-	reports *prometheus.CounterVec
+	client     kubernetes.Interface
+	config     ReporterConfig
+	precedence *precedence
+	conditions workqueue.TypedRateLimitingInterface[types.UID]
+	events     workqueue.TypedRateLimitingInterface[types.UID]
+	series     *lru.Cache // of series, by pod's UID; added to by the pod's worker for Events alone
+	reports    *prometheus.CounterVec
 
 	mu      sync.Mutex
 	slots   map[types.UID]*slot // what is not written yet
 	drained chan struct{}       // closed when slots is empty; nil if nobody waits
 }
 
-// slot is one report on its way. It belongs to one worker at a time.
+// slot is one report on its way. It belongs to one worker at a time: as long as the
+// condition needs writing to one for conditions, then to one for Events.
 type slot struct {
 	report driver.Report
+	at     metav1.MicroTime // when it was reported
 	// event is made at the first try, so that further tries write the same one.
 	event *eventsv1.Event
-	// told is set when the condition needs no more writing.
+	// told is set when the condition needs no more writing; guarded by Reporter.mu.
 	told bool
 }
 
@@ -86,25 +100,34 @@ const (
 	maxBackoff = 5 * time.Second
 )
 
+// patientWorkers are the workers for Events that never give way, so that Events are late
+// and not missing on an API server that is busy all the time.
+const patientWorkers = 2
+
 // noteLimit is the most bytes that the API server takes in an Event's note.
 const noteLimit = 1024
 
 // NewReporter returns a reporter that takes reports at once and writes them once
 // it runs.
 func NewReporter(client *Client, config ReporterConfig) *Reporter {
-	return newReporter(client.reports, config)
+	return newReporter(client.reports, client.precedence, config)
 }
 
-func newReporter(client kubernetes.Interface, config ReporterConfig) *Reporter {
-	setDefault(&config.Workers, 16)
+func newReporter(client kubernetes.Interface, precedence *precedence, config ReporterConfig) *Reporter {
+	setDefault(&config.Workers, 32)
 	setDefault(&config.MaxPods, 100_000)
 	setDefault(&config.MaxSeries, 10_000)
+	queue := func() workqueue.TypedRateLimitingInterface[types.UID] {
+		return workqueue.NewTypedRateLimitingQueue(
+			workqueue.NewTypedItemExponentialFailureRateLimiter[types.UID](minBackoff, maxBackoff))
+	}
 	r := &Reporter{
-		client: client,
-		config: config,
-		queue: workqueue.NewTypedRateLimitingQueue(
-			workqueue.NewTypedItemExponentialFailureRateLimiter[types.UID](minBackoff, maxBackoff)),
-		series: lru.New(config.MaxSeries),
+		client:     client,
+		config:     config,
+		precedence: precedence,
+		conditions: queue(),
+		events:     queue(),
+		series:     lru.New(config.MaxSeries),
 		reports: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "berth_watcher_reports_total",
 			Help: "Reports about pods (their PodScheduled condition and Events) by kind and result: written, dropped for want of room, gone with their pod, or failed.",
@@ -126,36 +149,46 @@ func setDefault(n *int, value int) {
 // Report takes a report and returns at once. It may be called concurrently.
 func (r *Reporter) Report(report driver.Report) {
 	uid := report.Pod.UID
+	s := &slot{report: report, at: metav1.NowMicro(), told: report.Kind == driver.Scheduled}
 	r.mu.Lock()
 	_, waiting := r.slots[uid]
 	full := !waiting && len(r.slots) >= r.config.MaxPods
 	if !full {
-		r.slots[uid] = &slot{report: report}
+		r.slots[uid] = s
+		r.crowded()
 	}
 	r.mu.Unlock()
-	if full {
+	switch {
+	case full:
 		r.count(report, resultDropped)
-		return
+	case s.told:
+		r.events.Add(uid)
+	default:
+		r.conditions.Add(uid)
 	}
-	r.queue.Add(uid)
+}
+
+// crowded lets Events wait no more while a fifth of the room for reports is taken: a
+// late Event is better than one that is dropped. The caller holds mu.
+func (r *Reporter) crowded() {
+	r.precedence.suspend(len(r.slots) > r.config.MaxPods/5)
 }
 
 // Run writes reports until ctx ends. It may be called once.
 func (r *Reporter) Run(ctx context.Context) {
-	defer context.AfterFunc(ctx, r.queue.ShutDown)()
+	defer context.AfterFunc(ctx, func() {
+		r.conditions.ShutDown()
+		r.events.ShutDown()
+		r.precedence.close()
+	})()
 	var wg sync.WaitGroup
-	for range r.config.Workers {
-		wg.Go(func() {
-			for {
-				uid, shutdown := r.queue.Get()
-				if shutdown {
-					return
-				}
-				r.write(ctx, uid)
-				// Only now may another worker get the pod, with a newer report.
-				r.queue.Done(uid)
-			}
-		})
+	for i := range r.config.Workers {
+		wg.Go(func() { r.work(ctx, r.conditions, r.tellCondition, func() {}) })
+		giveWay := func() {}
+		if i >= patientWorkers {
+			giveWay = r.precedence.giveWay
+		}
+		wg.Go(func() { r.work(ctx, r.events, r.tellEvent, giveWay) })
 	}
 	wg.Wait()
 }
@@ -182,30 +215,59 @@ func (r *Reporter) Flush(ctx context.Context) error {
 	}
 }
 
-func (r *Reporter) write(ctx context.Context, uid types.UID) {
+// work takes pods from the queue and tells of each what tell tells, until the queue is
+// shut down. What is left to tell then, tell has handed on; otherwise it returns what
+// became of the report, or an error after which it may be tried again.
+func (r *Reporter) work(ctx context.Context, queue workqueue.TypedRateLimitingInterface[types.UID],
+	tell func(context.Context, types.UID, *slot) (result string, err error), giveWay func()) {
+	for {
+		giveWay()
+		uid, shutdown := queue.Get()
+		if shutdown {
+			return
+		}
+		r.write(ctx, queue, uid, tell)
+		// Only now may another worker of the queue get the pod, with a newer report.
+		queue.Done(uid)
+	}
+}
+
+func (r *Reporter) write(ctx context.Context, queue workqueue.TypedRateLimitingInterface[types.UID], uid types.UID,
+	tell func(context.Context, types.UID, *slot) (result string, err error)) {
 	r.mu.Lock()
 	s := r.slots[uid]
+	if s != nil && s.told != (queue == r.events) {
+		s = nil // a newer report, which comes from the other queue first
+	}
 	r.mu.Unlock()
 	if s == nil {
 		return // written with the report before it in the queue
 	}
 	tryCtx, cancel := context.WithTimeout(ctx, tryTimeout)
-	result, err := r.tell(tryCtx, s)
+	result, err := tell(tryCtx, uid, s)
 	cancel()
-	if err != nil && ctx.Err() == nil && r.queue.NumRequeues(uid) < maxTries && transient(err) {
-		r.queue.AddRateLimited(uid)
+	if err != nil && ctx.Err() == nil && queue.NumRequeues(uid) < maxTries && transient(err) {
+		queue.AddRateLimited(uid)
 		return
 	}
+	queue.Forget(uid)
 	if err != nil {
 		klog.FromContext(ctx).V(2).Info("Report not written", "pod", klog.KObj(s.report.Pod), "err", err)
 		result = resultFailed
 	}
+	if result != "" {
+		r.done(uid, s, result)
+	}
+}
+
+// done counts a report that is over, and gives its room back.
+func (r *Reporter) done(uid types.UID, s *slot, result string) {
 	r.count(s.report, result)
-	r.queue.Forget(uid)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.slots[uid] == s {
 		delete(r.slots, uid)
+		r.crowded()
 	}
 	if len(r.slots) == 0 && r.drained != nil {
 		close(r.drained)
@@ -213,19 +275,27 @@ func (r *Reporter) write(ctx context.Context, uid types.UID) {
 	}
 }
 
-// tell writes what is left to write of the slot.
-func (r *Reporter) tell(ctx context.Context, s *slot) (result string, err error) {
-	if s.report.Kind == driver.FailedScheduling && !s.told {
-		waiting, err := r.writeCondition(ctx, s.report)
-		if err != nil {
-			return "", err
-		}
-		if !waiting {
-			r.series.Remove(s.report.Pod.UID)
-			return resultGone, nil
-		}
-		s.told = true
+// tellCondition writes the slot's condition and hands it on to those who write Events.
+func (r *Reporter) tellCondition(ctx context.Context, uid types.UID, s *slot) (result string, err error) {
+	r.precedence.begin()
+	waiting, err := r.writeCondition(ctx, s.report)
+	r.precedence.end()
+	if err != nil {
+		return "", err
 	}
+	if !waiting {
+		r.series.Remove(uid)
+		return resultGone, nil
+	}
+	r.mu.Lock()
+	s.told = true
+	r.mu.Unlock()
+	r.events.Add(uid)
+	return "", nil
+}
+
+// tellEvent writes the slot's Event.
+func (r *Reporter) tellEvent(ctx context.Context, _ types.UID, s *slot) (result string, err error) {
 	if err := r.writeEvent(ctx, s); err != nil {
 		if apierrors.IsNotFound(err) || apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) {
 			return resultGone, nil // the namespace is going
@@ -303,7 +373,7 @@ func conditionPatch(pod *corev1.Pod, report driver.Report) ([]byte, error) {
 // again.
 func (r *Reporter) writeEvent(ctx context.Context, s *slot) error {
 	if s.event == nil {
-		s.event = r.newEvent(s.report, metav1.NowMicro())
+		s.event = r.newEvent(s.report, s.at)
 	}
 	uid := s.report.Pod.UID
 	events := r.client.EventsV1().Events(s.event.Namespace)

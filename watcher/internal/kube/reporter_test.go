@@ -4,10 +4,13 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"math"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	dto "github.com/prometheus/client_model/go"
 	corev1 "k8s.io/api/core/v1"
@@ -18,6 +21,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes/fake"
+	eventsclient "k8s.io/client-go/kubernetes/typed/events/v1"
 	clienttesting "k8s.io/client-go/testing"
 
 	"github.com/berth-scheduler/berth/watcher/internal/driver"
@@ -31,7 +35,7 @@ func failed(p *corev1.Pod, message string) driver.Report {
 func start(t *testing.T, set *fake.Clientset, config ReporterConfig) *Reporter {
 	t.Helper()
 	config.Identity = "host_1"
-	r := newReporter(set, config)
+	r := newReporter(set, newPrecedence(), config)
 	ctx, stop := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {
@@ -198,7 +202,7 @@ func TestReportsAreTriedAgain(t *testing.T) {
 			return false, nil, nil
 		})
 		ctx, stop := context.WithCancel(t.Context())
-		r := newReporter(set, ReporterConfig{Identity: "a"})
+		r := newReporter(set, newPrecedence(), ReporterConfig{Identity: "a"})
 		go r.Run(ctx)
 		r.Report(driver.Report{Kind: driver.Scheduled, Pod: testPod(), Node: "n1"})
 		if err := r.Flush(ctx); err != nil {
@@ -215,7 +219,7 @@ func TestReportsAreTriedAgain(t *testing.T) {
 // TestReportNeverBlocks: nobody writes, memory is bounded, and what is dropped is
 // counted.
 func TestReportNeverBlocks(t *testing.T) {
-	r := newReporter(fake.NewClientset(), ReporterConfig{Identity: "a", MaxPods: 2})
+	r := newReporter(fake.NewClientset(), newPrecedence(), ReporterConfig{Identity: "a", MaxPods: 2})
 	for i := range 5 {
 		p := testPod()
 		p.UID = types.UID(fmt.Sprint(i))
@@ -239,7 +243,7 @@ func TestReportNeverBlocks(t *testing.T) {
 // TestLatestReportWins: what was not written yet is replaced.
 func TestLatestReportWins(t *testing.T) {
 	set := fake.NewClientset(testPod())
-	r := newReporter(set, ReporterConfig{Identity: "a"})
+	r := newReporter(set, newPrecedence(), ReporterConfig{Identity: "a"})
 	r.Report(failed(testPod(), "first"))
 	r.Report(failed(testPod(), "second"))
 	ctx, stop := context.WithCancel(t.Context())
@@ -250,5 +254,139 @@ func TestLatestReportWins(t *testing.T) {
 	<-done
 	if e := events(t, set); len(e) != 1 || e[0].Note != "second" {
 		t.Errorf("events %+v", e)
+	}
+}
+
+// heldEvents is a client that creates no Event before release is closed.
+type heldEvents struct {
+	*fake.Clientset
+	release  chan struct{}
+	underWay atomic.Int32
+}
+
+type (
+	heldEventsV1 struct {
+		eventsclient.EventsV1Interface
+		held *heldEvents
+	}
+	heldNamespace struct {
+		eventsclient.EventInterface
+		held *heldEvents
+	}
+)
+
+func (h *heldEvents) EventsV1() eventsclient.EventsV1Interface {
+	return heldEventsV1{h.Clientset.EventsV1(), h}
+}
+
+func (h heldEventsV1) Events(namespace string) eventsclient.EventInterface {
+	return heldNamespace{h.EventsV1Interface.Events(namespace), h.held}
+}
+
+func (h heldNamespace) Create(ctx context.Context, e *eventsv1.Event, options metav1.CreateOptions) (*eventsv1.Event, error) {
+	h.held.underWay.Add(1)
+	<-h.held.release
+	return h.EventInterface.Create(ctx, e, options)
+}
+
+// TestEventsGiveWay: while the API server is busy with bindings, conditions are written
+// all the same and Events by few workers, until so many wait that the next ones might
+// be dropped. An Event has the time of what it tells, however late it is.
+func TestEventsGiveWay(t *testing.T) {
+	for _, test := range []struct {
+		name     string
+		maxPods  int
+		bindings int
+		want     int32 // Events under way
+	}{
+		{"busy", 1000, busy, patientWorkers},
+		{"not busy", 1000, busy - 1, 10},
+		{"busy, but there is little room left", 20, busy, 10},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				set := &heldEvents{Clientset: fake.NewClientset(), release: make(chan struct{})}
+				set.PrependReactor("patch", "pods", func(clienttesting.Action) (bool, runtime.Object, error) { return true, testPod(), nil })
+				precedence := newPrecedence()
+				for range test.bindings {
+					precedence.begin()
+				}
+				r := newReporter(set, precedence, ReporterConfig{Identity: "a", Workers: 10, MaxPods: test.maxPods})
+				reported := metav1.NowMicro()
+				for i := range 10 {
+					p := testPod()
+					p.UID, p.Name = types.UID(fmt.Sprint(i)), fmt.Sprint("web-", i)
+					r.Report(failed(p, "no room"))
+				}
+				time.Sleep(time.Minute)
+				ctx, stop := context.WithCancel(t.Context())
+				done := make(chan struct{})
+				go func() { r.Run(ctx); close(done) }()
+				synctest.Wait()
+				if n := len(patches(set.Clientset, "pods")); n != 10 {
+					t.Errorf("%d conditions are written", n)
+				}
+				if n := set.underWay.Load(); n != test.want {
+					t.Errorf("%d Events are under way, want %d", n, test.want)
+				}
+				for range test.bindings {
+					precedence.end()
+				}
+				synctest.Wait()
+				if n := set.underWay.Load(); n != 10 {
+					t.Errorf("%d Events are under way after the last binding", n)
+				}
+				close(set.release)
+				flush(t, r)
+				for _, e := range events(t, set.Clientset) {
+					if !e.EventTime.Equal(&reported) {
+						t.Errorf("an Event of %v, reported at %v", e.EventTime, reported)
+					}
+				}
+				stop()
+				<-done
+			})
+		})
+	}
+}
+
+// TestEventsDoNotOutliveTheReporter: those that give way end, too.
+func TestEventsDoNotOutliveTheReporter(t *testing.T) {
+	precedence := newPrecedence()
+	for range busy {
+		precedence.begin()
+	}
+	r := newReporter(fake.NewClientset(), precedence, ReporterConfig{Identity: "a"})
+	ctx, stop := context.WithCancel(t.Context())
+	stop()
+	r.Run(ctx)
+}
+
+func BenchmarkReporter(b *testing.B) {
+	for _, kind := range []string{"Scheduled", "FailedScheduling"} {
+		b.Run(kind, func(b *testing.B) {
+			set := fake.NewClientset()
+			set.PrependReactor("create", "events", func(clienttesting.Action) (bool, runtime.Object, error) { return true, &eventsv1.Event{}, nil })
+			set.PrependReactor("patch", "pods", func(clienttesting.Action) (bool, runtime.Object, error) { return true, testPod(), nil })
+			r := newReporter(set, newPrecedence(), ReporterConfig{Identity: "a", MaxPods: math.MaxInt})
+			ctx, stop := context.WithCancel(b.Context())
+			done := make(chan struct{})
+			go func() { r.Run(ctx); close(done) }()
+			b.ReportAllocs()
+			for i := 0; b.Loop(); i++ {
+				p := testPod()
+				p.UID = types.UID(fmt.Sprint(i))
+				if kind == "Scheduled" {
+					r.Report(driver.Report{Kind: driver.Scheduled, Pod: p, Node: "n1"})
+				} else {
+					r.Report(failed(p, "0/5000 nodes are available: 5000 Insufficient cpu."))
+				}
+			}
+			if err := r.Flush(ctx); err != nil {
+				b.Fatal(err)
+			}
+			stop()
+			<-done
+		})
 	}
 }
