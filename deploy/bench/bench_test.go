@@ -63,6 +63,17 @@ func TestHelp(t *testing.T) {
 	}
 }
 
+// Reports know the systems by the same names.
+func TestSystems(t *testing.T) {
+	var names []string
+	for _, s := range systems() {
+		names = append(names, s.name)
+	}
+	if !slices.Equal(names, result.Systems) {
+		t.Errorf("systems %v, in reports %v", names, result.Systems)
+	}
+}
+
 func TestQuick(t *testing.T) {
 	for line, want := range map[string][3]int{
 		"":                   {3, 5000, 0},

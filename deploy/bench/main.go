@@ -39,19 +39,27 @@ runs end and kept, so that an interrupted benchmark goes on where it was; at the
 end there is a report in Markdown with charts. docs/performance.md says what is
 measured and what each column means.
 
-  --workloads A,B  what is scheduled (default all)
-  --systems A,B    what is compared (default all, berth-2x2 on "equal" alone)
-  --rounds N       how often each is measured, in turn (default 3; 1 with --quick)
+  --workloads A,B  what is scheduled (default all that are listed below)
+  --systems A,B    what is compared (default all that are listed below)
+  --rounds N       how often each is measured, interleaved with the others
+                   (default 3; 1 with --quick)
   --quick          500 nodes and 300 pods: seconds per run, to see that all works
   --nodes N        nodes (default 5000)
-  --pods N         pods of each workload (default: those of the list below)
-  --again          measure also what was measured before
+  --pods N         pods of each workload (default: those listed below)
+  --again          measure anew what has been measured before
   --report         measure nothing; print the report of the last benchmark
   --json           print rows and report as JSON lines
   --results DIR    where rows, report and charts are kept (default: bench-results
                    beside this program)
   --dir DIR        where the cluster and all logs are (default .local/bench)
   --bin DIR        where the programs are (default: the folder of this program)
+
+For example:
+  bench --quick --workloads equal
+  bench --workloads hard-spread,half-too-big --systems kube-scheduler,berth --rounds 1
+
+How long it will take is said at the beginning. All of it takes more than an hour,
+on a machine that should have nothing else to do.
 
 A row that was kept is used again only if the programs (etcd, kube-apiserver,
 kube-scheduler, watcher, decider, check and this one) and the nodes are the same.
@@ -60,7 +68,7 @@ Exit status 0 only if every run counts.
 
 const (
 	defaultNodes, quickNodes = 5000, 500
-	quickPods, quickRate     = 300, 50
+	quickPods                = 300
 )
 
 type options struct {

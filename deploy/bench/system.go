@@ -12,6 +12,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/berth-scheduler/berth/deploy/bench/internal/result"
 )
 
 // A system is what places pods: programs, or the benchmark itself.
@@ -37,14 +39,15 @@ type program struct {
 // --kube-api-burst of kube-scheduler and the watcher alike.
 var unlimited = []string{"--kube-api-qps=5000", "--kube-api-burst=5000"}
 
+// systems returns all of them, in the order of result.Systems.
 func systems() []system {
 	return []system{
-		{name: "bare", description: "no scheduler: 64 workers bind to nodes known in advance, and write no Events", scheduler: "bench"},
-		{name: "bare-events", description: "the same with one Event per pod", scheduler: "bench", events: true},
-		{name: "kube-scheduler", description: "stock kube-scheduler with its default profile", scheduler: "default-scheduler", events: true, programs: kubeScheduler},
+		{name: result.Bare, description: "no scheduler: 64 workers bind to nodes known in advance, and write no Events", scheduler: "bench"},
+		{name: result.BareEvents, description: "the same with one Event per pod", scheduler: "bench", events: true},
+		{name: result.Stock, description: "stock kube-scheduler with its default profile", scheduler: "default-scheduler", events: true, programs: kubeScheduler},
 		{name: "berth", description: "one watcher and one decider with the default policy", scheduler: "berth", events: true,
 			programs: func(c *cluster) ([]program, error) { return berth(c, 1) }},
-		{name: "berth-2x2", description: "two watchers that elect a leader and two deciders, as deploy/base has them", scheduler: "berth", events: true, only: "equal",
+		{name: "berth-2x2", description: "two watchers that elect a leader and two deciders, as deploy/base has them; on \"equal\" alone unless named", scheduler: "berth", events: true, only: "equal",
 			programs: func(c *cluster) ([]program, error) { return berth(c, 2) }},
 	}
 }

@@ -56,9 +56,9 @@ type trial struct {
 // started, everything is awaited, judged and removed. An error means that the
 // run could not be made; one that was made and does not count has problems.
 func (t *trial) measure(ctx context.Context) (res result.Result, err error) {
-	interrupted := ctx
+	interrupted, cleaned := ctx, false
 	defer func() {
-		if interrupted.Err() == nil { // or else the cluster goes, with all in it
+		if !cleaned && interrupted.Err() == nil { // or else the cluster goes, with all in it
 			err = errors.Join(err, t.cluster.clean(interrupted))
 		}
 	}()
@@ -106,7 +106,15 @@ func (t *trial) measure(ctx context.Context) (res result.Result, err error) {
 	t.stop()
 
 	res = t.result(before, after)
-	problems, err := t.judge(ctx)
+	if err := t.seal(ctx); err != nil {
+		return res, err
+	}
+	// The judge reads files alone: what they tell of can go meanwhile.
+	var wg sync.WaitGroup
+	var problems []string
+	wg.Go(func() { problems = t.judge(ctx) })
+	err, cleaned = t.cluster.clean(ctx), true
+	wg.Wait()
 	res.Problems = append(res.Problems, problems...)
 	return res, err
 }
@@ -350,31 +358,33 @@ func (t *trial) result(before, after usage) result.Result {
 	return res
 }
 
-// judge lets bin/check judge the run and returns what it found. The recorder has
-// seen everything once it has seen a pod that is created now.
-func (t *trial) judge(ctx context.Context) ([]string, error) {
+// seal completes what the run is judged by: the recording, and its part of the
+// audit log. The recorder has seen everything once it has seen a pod that is
+// created now.
+func (t *trial) seal(ctx context.Context) error {
 	end := &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Namespace: workload.Namespace, Name: sentinel},
 		Spec:       corev1.PodSpec{SchedulerName: "none", Containers: []corev1.Container{{Name: "pause", Image: "pause"}}},
 	}
 	if _, err := t.cluster.client.CoreV1().Pods(end.Namespace).Create(ctx, end, metav1.CreateOptions{}); err != nil {
-		return nil, err
+		return err
 	}
 	seen := follower{path: t.recording(), text: []byte(`"name":"` + sentinel + `"`)}
 	if err := t.recorder.await(ctx, func(context.Context) error { return seen.look() }); err != nil {
-		return nil, err
+		return err
 	}
 	t.recorder.stop()
-	audit := filepath.Join(t.dir, "audit.log")
-	if err := copyFrom(t.cluster.auditLog(), t.auditFrom, audit); err != nil {
-		return nil, err
-	}
-	stdout, stderr, err := t.spawner.output(ctx, "check", "replay", "--record", t.recording(), "--audit-log", audit,
+	return copyFrom(t.cluster.auditLog(), t.auditFrom, t.audit())
+}
+
+// audit is where the run's part of the audit log is.
+func (t *trial) audit() string { return filepath.Join(t.dir, "audit.log") }
+
+// judge lets bin/check judge the run and returns what it found.
+func (t *trial) judge(ctx context.Context) []string {
+	stdout, stderr, err := t.spawner.output(ctx, "check", "replay", "--record", t.recording(), "--audit-log", t.audit(),
 		"--scheduler-name", t.system.scheduler, "--pending-fit", "--output", "json")
-	if ctx.Err() != nil {
-		return nil, ctx.Err()
-	}
-	return verdict(stdout, stderr, err), nil
+	return verdict(stdout, stderr, err)
 }
 
 // verdict is what keeps a run from counting according to what bin/check printed

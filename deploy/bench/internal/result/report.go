@@ -177,6 +177,7 @@ func Charts(summaries []Summary) ([]File, error) {
 			if _, known := place[s.System]; !known && c.value(s) != (Stat{}) {
 				place[s.System] = len(place)
 				bars.Systems = append(bars.Systems, s.System)
+				bars.Colours = append(bars.Colours, slices.Index(Systems, s.System))
 			}
 		}
 		for i := range c.summaries {

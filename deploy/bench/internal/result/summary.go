@@ -7,13 +7,17 @@ import (
 	"slices"
 )
 
-// Stock and Bare and BareEvents are the systems that others are compared with:
-// kube-scheduler, and binding without a scheduler.
+// The systems that others are compared with: kube-scheduler, and binding without
+// a scheduler, with and without Events.
 const (
 	Stock      = "kube-scheduler"
 	Bare       = "bare"
 	BareEvents = "bare-events"
 )
+
+// Systems are the names of all systems, in the order in which pictures give them
+// colours.
+var Systems = []string{Bare, BareEvents, Stock, "berth", "berth-2x2"}
 
 // A Stat is what several rounds measured: the median with the lowest and the
 // highest. The zero Stat is of no round.
