@@ -22,10 +22,28 @@ import (
 type Judges struct {
 	oracles         map[string]*oracle.Oracle // by schedulerName
 	berth, upstream berthv1.DeciderServiceServer
+	// fed is Berth with its index; nil is not asked.
+	fed *fed
 }
 
-// NewJudges returns judges that decide by profiles.
-func NewJudges(ctx context.Context) (*Judges, error) { return newJudges(ctx, profiles) }
+// NewJudges returns judges that decide by profiles. With indexed, Berth also answers by
+// its index, on a state that is fed to it, until ctx ends.
+func NewJudges(ctx context.Context, indexed bool) (*Judges, error) {
+	j, err := newJudges(ctx, profiles)
+	if err != nil || !indexed {
+		return j, err
+	}
+	read, err := config.Read([]byte(profiles))
+	if err != nil {
+		return nil, err
+	}
+	decider, err := service.New(service.Config{Policy: policy.Default(), Profiles: read.Profiles, OmitStateDigest: true})
+	if err != nil {
+		return nil, err
+	}
+	j.fed = newFed(ctx, decider)
+	return j, nil
+}
 
 // newJudges returns judges that decide by a scheduler configuration.
 func newJudges(ctx context.Context, configuration string) (*Judges, error) {
@@ -46,7 +64,7 @@ func newJudges(ctx context.Context, configuration string) (*Judges, error) {
 	if err != nil {
 		return nil, err
 	}
-	j.berth, err = service.New(service.Config{Policy: policy.Default(), Profiles: read.Profiles, OmitStateDigest: true})
+	j.berth, err = service.New(service.Config{Policy: policy.Default(), Profiles: read.Profiles, OmitStateDigest: true, PlainSolver: true})
 	if err != nil {
 		return nil, err
 	}
@@ -118,6 +136,12 @@ func (j *Judges) Run(ctx context.Context, c *Case) ([]*berthv1.Decision, *Differ
 	berth, err := j.berth.Decide(ctx, request(c))
 	if err != nil {
 		return nil, &Difference{Kind: "berth: Decide", Got: err.Error()}, nil
+	}
+	if j.fed != nil {
+		difference, err := j.fed.compare(ctx, request(c), berth.GetDecisions())
+		if err != nil || difference != nil {
+			return nil, difference, err
+		}
 	}
 	upstream, err := j.upstream.Decide(ctx, request(c))
 	if err != nil {

@@ -33,7 +33,7 @@ func TestDifferential(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	judges, err := NewJudges(t.Context())
+	judges, err := NewJudges(t.Context(), true)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -46,6 +46,10 @@ func TestDifferential(t *testing.T) {
 	if missing := report.Coverage.Missing(); len(missing) > 0 {
 		t.Errorf("not exercised by %d cases: %q", report.Cases, missing)
 	}
+	if report.Indexed < report.Cases {
+		t.Errorf("%d decisions were asked of the index", report.Indexed)
+	}
+	t.Logf("%d cases, %d decisions asked of the index", report.Cases, report.Indexed)
 	if report.Refused > report.Cases/100 {
 		t.Errorf("%d of %d cases refused by validation: the generator makes up what cannot be", report.Refused, report.Cases)
 	}
@@ -54,7 +58,7 @@ func TestDifferential(t *testing.T) {
 // TestStories are cases that once differed. The input is a case, as --save writes
 // it; the output is what kube-scheduler's plugins say, and never what Berth says.
 func TestStories(t *testing.T) {
-	judges, err := NewJudges(t.Context())
+	judges, err := NewJudges(t.Context(), true)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -72,7 +76,7 @@ func TestStories(t *testing.T) {
 // TestExceptions: each known difference has a story in which it shows, and the
 // exception takes in no more than its story's kind of difference.
 func TestExceptions(t *testing.T) {
-	judges, err := NewJudges(t.Context())
+	judges, err := NewJudges(t.Context(), true)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -214,7 +218,7 @@ func TestShrink(t *testing.T) {
 
 // TestComparison: every part of an answer is compared.
 func TestComparison(t *testing.T) {
-	judges, err := NewJudges(context.Background())
+	judges, err := NewJudges(context.Background(), false)
 	if err != nil {
 		t.Fatal(err)
 	}

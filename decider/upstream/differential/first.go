@@ -10,9 +10,10 @@ import (
 var errDiffer = errors.New("answers differ")
 
 // first runs cases one after the other until the answers differ, which it prints
-// with the number of cases that it took.
+// with the number of cases that it took. The index is not asked: what is wrong with
+// rules it may get wrong as well, or not.
 func first(ctx context.Context, seed uint64, cases int) error {
-	judges, err := NewJudges(ctx)
+	judges, err := NewJudges(ctx, false)
 	if err != nil {
 		return err
 	}

@@ -2,10 +2,12 @@
 // has the API server's own code default and validate them, and asks three times
 // where the pods should go: kube-scheduler's plugins on the objects, Berth's decider
 // on what the watcher says of them, and the decider of decider/upstream on the same
-// messages. Every difference that is not a known one is shrunk and printed.
+// messages. A decider that is fed the clusters as changes of each other has to answer
+// by its index what Berth's answers without. Every difference that is not a known one is
+// shrunk and printed.
 //
 // In reading order: case.go is what is asked, generate.go and meetings.go make it up, answers.go
-// asks, compare.go compares, shrink.go makes a failure readable, coverage.go counts
+// and fed.go ask, compare.go compares, shrink.go makes a failure readable, coverage.go counts
 // what was exercised, exceptions.go lists what is known to differ.
 package main
 
@@ -66,7 +68,7 @@ func all(ctx context.Context, seed uint64, cases int, save string) error {
 	if err != nil {
 		return err
 	}
-	judges, err := NewJudges(ctx)
+	judges, err := NewJudges(ctx, true)
 	if err != nil {
 		return err
 	}
@@ -90,6 +92,7 @@ func all(ctx context.Context, seed uint64, cases int, save string) error {
 	for _, e := range exceptions {
 		fmt.Printf("%8d  known difference: %s\n", report.Excepted[e.Name], e.Name)
 	}
+	fmt.Printf("%8d  decisions asked of the index, on states that became of each other\n", report.Indexed)
 	fmt.Printf("%d cases of seed %d, %d of them refused by validation, in %s: %d kinds of difference\n",
 		report.Cases, seed, report.Refused, time.Since(start).Round(time.Second), len(report.Failures))
 	missing := report.Coverage.Missing()
@@ -104,7 +107,7 @@ func all(ctx context.Context, seed uint64, cases int, save string) error {
 
 // one runs and prints one case.
 func one(ctx context.Context, seed, number uint64) error {
-	judges, err := NewJudges(ctx)
+	judges, err := NewJudges(ctx, true)
 	if err != nil {
 		return err
 	}
