@@ -38,12 +38,11 @@ type state struct {
 	encoded    map[string]string
 	namespaces map[string]*berthv1.Namespace
 	budgets    map[budgetKey]*berthv1.DisruptionBudget
-	// digest is that of all records, unless it is omitted; bytes is what they take
-	// encoded.
-	digest     digest.Sum
-	bytes      int64
+	// weight is that of all records.
+	weight
 	omitDigest bool
 
+	// encoder and interner are the stream's, whoever has the turn.
 	encoder  digest.Encoder
 	interner interner
 }
@@ -67,98 +66,155 @@ func (s *state) take(ctx context.Context) (done func(), err error) {
 	return func() { <-s.turn }, nil
 }
 
-// apply changes the state and says what is wrong with the records, which belong to it
-// from then on.
-func (s *state) apply(c *berthv1.Changes) []*berthv1.RejectedRecord {
+// weight is what a record, or several, count for in a state: bytes encoded, and the
+// digest unless it is omitted.
+type weight struct {
+	bytes  int64
+	digest digest.Sum
+}
+
+func (s *state) weigh(encoded []byte) weight {
+	w := weight{bytes: int64(len(encoded))}
+	if !s.omitDigest {
+		w.digest = digest.Hash(encoded)
+	}
+	return w
+}
+
+func (s *state) add(w weight) {
+	s.bytes += w.bytes
+	s.digest.Add(w.digest)
+}
+
+func (s *state) remove(w weight) {
+	s.bytes -= w.bytes
+	s.digest.Remove(w.digest)
+}
+
+// staged are changes and what can be made of them without the state's turn.
+type staged struct {
+	*berthv1.Changes
+	// nodes and pods are what those records count for, encoded the pods' encodings.
+	nodes, pods []weight
+	encoded     []string
+	bytes       int64
+}
+
+// stage prepares changes, whose records belong to the state from then on.
+func (s *state) stage(c *berthv1.Changes) *staged {
+	st := &staged{
+		Changes: c, nodes: make([]weight, len(c.GetNodes())), pods: make([]weight, len(c.GetPlacedPods())),
+		encoded: make([]string, len(c.GetPlacedPods())),
+	}
+	for i, r := range c.GetNodes() {
+		st.nodes[i] = s.weigh(s.encoder.Node(r))
+		st.bytes += st.nodes[i].bytes
+		s.interner.node(r)
+	}
+	for i, r := range c.GetPlacedPods() {
+		encoded := s.encoder.PlacedPod(r)
+		st.pods[i], st.encoded[i] = s.weigh(encoded), string(encoded)
+		st.bytes += st.pods[i].bytes
+		s.interner.placedPod(r)
+		// What is kept of these as it is need not be kept twice.
+		r.Uid, r.Name = within(st.encoded[i], r.GetUid()), within(st.encoded[i], r.GetName())
+	}
+	// The rest is little, and counted only to be bounded.
+	st.bytes += int64(proto.Size(&berthv1.Changes{
+		Namespaces: c.GetNamespaces(), DisruptionBudgets: c.GetDisruptionBudgets(),
+		RemovedNodes: c.GetRemovedNodes(), RemovedPlacedPods: c.GetRemovedPlacedPods(),
+		RemovedNamespaces: c.GetRemovedNamespaces(), RemovedDisruptionBudgets: c.GetRemovedDisruptionBudgets(),
+	}))
+	return st
+}
+
+// within returns a string that is equal to part, and is a part of whole if it can be.
+func within(whole, part string) string {
+	if i := strings.Index(whole, part); i >= 0 {
+		return whole[i : i+len(part)]
+	}
+	return part
+}
+
+// append makes of c, which removes nothing, one with what was staged before.
+func (s *staged) append(c *staged) {
+	s.Nodes, s.nodes = append(s.Nodes, c.Nodes...), append(s.nodes, c.nodes...)
+	s.PlacedPods, s.pods, s.encoded = append(s.PlacedPods, c.PlacedPods...), append(s.pods, c.pods...), append(s.encoded, c.encoded...)
+	s.Namespaces = append(s.Namespaces, c.Namespaces...)
+	s.DisruptionBudgets = append(s.DisruptionBudgets, c.DisruptionBudgets...)
+}
+
+// apply changes the state and says what is wrong with the records.
+func (s *state) apply(c *staged) []*berthv1.RejectedRecord {
 	for _, uid := range c.GetRemovedPlacedPods() {
 		s.forgetPlaced(uid)
 	}
-	for _, r := range c.GetPlacedPods() {
-		if r.GetUid() == "" {
-			continue
+	for i, r := range c.GetPlacedPods() {
+		if r.GetUid() != "" {
+			s.forgetPlaced(r.GetUid())
+			s.encoded[r.GetUid()] = c.encoded[i]
+			s.add(c.pods[i])
 		}
-		s.forgetPlaced(r.GetUid())
-		encoded := s.encoder.PlacedPod(r)
-		s.account(encoded, 1)
-		s.encoded[r.GetUid()] = string(encoded)
-		s.interner.placedPod(r)
 	}
 	for _, name := range c.GetRemovedNamespaces() {
 		s.forgetNamespace(name)
 	}
 	for _, r := range c.GetNamespaces() {
-		if r.GetName() == "" {
-			continue
+		if r.GetName() != "" {
+			s.forgetNamespace(r.GetName())
+			s.namespaces[r.GetName()] = r
+			s.add(s.weigh(s.encoder.Namespace(r)))
 		}
-		s.forgetNamespace(r.GetName())
-		s.account(s.encoder.Namespace(r), 1)
-		s.namespaces[r.GetName()] = r
 	}
 	for _, k := range c.GetRemovedDisruptionBudgets() {
 		s.forgetBudget(budgetKey{k.GetNamespace(), k.GetName()})
 	}
 	for _, r := range c.GetDisruptionBudgets() {
-		if r.GetName() == "" {
-			continue
+		if r.GetName() != "" {
+			k := budgetKey{r.GetNamespace(), r.GetName()}
+			s.forgetBudget(k)
+			s.budgets[k] = r
+			s.add(s.weigh(s.encoder.DisruptionBudget(r)))
 		}
-		k := budgetKey{r.GetNamespace(), r.GetName()}
-		s.forgetBudget(k)
-		s.account(s.encoder.DisruptionBudget(r), 1)
-		s.budgets[k] = r
 	}
-	// The snapshot has the nodes' records: those that change are taken away before and
-	// added after.
-	changed := make(map[string]struct{}, len(c.GetRemovedNodes())+len(c.GetNodes()))
-	accountNodes := func(by int64) {
-		for name := range changed {
-			if n := s.snapshot.Node(name); n != nil {
-				s.account(s.encoder.Node(n.Record), by)
-			}
+	// The snapshot has the nodes' records. Of each name, what comes last counts.
+	come := make(map[string]weight, len(c.GetNodes())+len(c.GetRemovedNodes()))
+	for i, r := range c.GetNodes() {
+		if r.GetName() != "" {
+			come[r.GetName()] = c.nodes[i]
 		}
 	}
 	for _, name := range c.GetRemovedNodes() {
-		changed[name] = struct{}{}
+		if _, replaced := come[name]; !replaced {
+			come[name] = weight{}
+		}
 	}
-	for _, r := range c.GetNodes() {
-		s.interner.node(r)
-		changed[r.GetName()] = struct{}{}
+	for name, w := range come {
+		s.add(w)
+		if n := s.snapshot.Node(name); n != nil {
+			s.remove(s.weigh(s.encoder.Node(n.Record)))
+		}
 	}
-	accountNodes(-1)
-	rejected := s.snapshot.Apply(c)
-	accountNodes(1)
-	return rejected
-}
-
-// account adds a record to the digest and to the bytes (by is 1) or takes it away (by
-// is -1).
-func (s *state) account(encoded []byte, by int64) {
-	s.bytes += by * int64(len(encoded))
-	switch {
-	case s.omitDigest:
-	case by > 0:
-		s.digest.Add(digest.Hash(encoded))
-	default:
-		s.digest.Remove(digest.Hash(encoded))
-	}
+	return s.snapshot.Apply(c.Changes)
 }
 
 func (s *state) forgetPlaced(uid string) {
 	if encoded, ok := s.encoded[uid]; ok {
-		s.account([]byte(encoded), -1)
+		s.remove(s.weigh([]byte(encoded)))
 		delete(s.encoded, uid)
 	}
 }
 
 func (s *state) forgetNamespace(name string) {
 	if r := s.namespaces[name]; r != nil {
-		s.account(s.encoder.Namespace(r), -1)
+		s.remove(s.weigh(s.encoder.Namespace(r)))
 		delete(s.namespaces, name)
 	}
 }
 
 func (s *state) forgetBudget(k budgetKey) {
 	if r := s.budgets[k]; r != nil {
-		s.account(s.encoder.DisruptionBudget(r), -1)
+		s.remove(s.weigh(s.encoder.DisruptionBudget(r)))
 		delete(s.budgets, k)
 	}
 }

@@ -9,7 +9,6 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
-	"google.golang.org/protobuf/proto"
 
 	berthv1 "github.com/berth-scheduler/berth/proto/berth/v1"
 )
@@ -99,7 +98,7 @@ type feed struct {
 	committed, asked bool
 	// staged are changes that are not in the state yet, stagedBytes what they take.
 	// Before the first commit they are nodes alone, so that those are put in order once.
-	staged      []*berthv1.Changes
+	staged      []*staged
 	stagedBytes int64
 	// rejected are the first records since the last commit that make no sense.
 	rejected []*berthv1.RejectedRecord
@@ -166,8 +165,14 @@ func (f *feed) resync(reason, why string) *berthv1.SyncResponse {
 // change stages changes. A state that nobody sees yet is changed at once, so that its
 // records are not held twice.
 func (f *feed) change(c *berthv1.Changes) error {
-	f.staged = append(f.staged, c)
-	f.stagedBytes += int64(proto.Size(c))
+	// Changes that remove nothing are one with those before them.
+	next := f.state.stage(c)
+	if last := len(f.staged) - 1; last >= 0 && !removes(c) {
+		f.staged[last].append(next)
+	} else {
+		f.staged = append(f.staged, next)
+	}
+	f.stagedBytes += next.bytes
 	if !f.committed && !nodesAlone(c) {
 		f.apply()
 	}
@@ -199,16 +204,7 @@ func removes(c *berthv1.Changes) bool {
 
 // apply puts what is staged into the state.
 func (f *feed) apply() {
-	for i := 0; i < len(f.staged); {
-		// Changes that remove nothing are one with those before them.
-		c := f.staged[i]
-		for i++; i < len(f.staged) && !removes(f.staged[i]); i++ {
-			next := f.staged[i]
-			c.Nodes = append(c.Nodes, next.GetNodes()...)
-			c.PlacedPods = append(c.PlacedPods, next.GetPlacedPods()...)
-			c.Namespaces = append(c.Namespaces, next.GetNamespaces()...)
-			c.DisruptionBudgets = append(c.DisruptionBudgets, next.GetDisruptionBudgets()...)
-		}
+	for _, c := range f.staged {
 		rejected := f.state.apply(c)
 		f.service.metrics.rejectedRecords.Add(float64(len(rejected)))
 		f.rejected = append(f.rejected, rejected[:min(len(rejected), maxRejected-len(f.rejected))]...)

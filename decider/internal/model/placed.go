@@ -13,6 +13,8 @@ type PlacedPod struct {
 	Terminating bool
 	// Preempted is set if it is leaving because it was evicted for another pod.
 	Preempted bool
+	// nominated is set if room is set aside for it.
+	nominated bool
 	// Start is when it started, in nanoseconds since 1970; 0 if it has not.
 	Start int64
 	// Requests is what it takes; ScoreRequests is what it takes as scores count
@@ -26,8 +28,6 @@ type PlacedPod struct {
 
 	// nodeName is the node that it is on, or for which it is kept aside.
 	nodeName string
-	// nominated is set if room is set aside for it.
-	nominated bool
 	// oddity is why its node cannot be used; nil for nearly all.
 	oddity *oddity
 }
@@ -61,6 +61,7 @@ func newPlacedPod(record *berthv1.PlacedPod, r *resources) (*PlacedPod, *FieldEr
 	if q.Requests, err = r.requests("requests", record.GetRequests(), r.number); err != nil {
 		return nil, err
 	}
+	q.Requests = r.share(q.Requests)
 	if q.ScoreRequests, err = newScoreAmounts("score_requests", record.GetScoreRequests()); err != nil {
 		return nil, err
 	}

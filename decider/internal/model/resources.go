@@ -28,6 +28,8 @@ const (
 type resources struct {
 	names   []string
 	numbers map[string]Resource
+	// shared are the last amounts of each hash, for pods that ask for the same.
+	shared [256][]Amount
 }
 
 func newResources() *resources {
@@ -151,6 +153,19 @@ func (r *resources) requests(field string, requests map[string]int64, number fun
 		return cmp.Compare(min(a.Resource, others), min(b.Resource, others))
 	})
 	return amounts, nil
+}
+
+// share returns amounts that are equal to a and may be those of other pods.
+func (r *resources) share(a []Amount) []Amount {
+	var hash uint64
+	for i := range a {
+		hash = (hash ^ uint64(a[i].Resource)<<48 ^ uint64(a[i].Value)) * 0x9e3779b97f4a7c15
+	}
+	last := &r.shared[hash>>56]
+	if !slices.Equal(*last, a) {
+		*last = a
+	}
+	return *last
 }
 
 // sum adds two amounts that are not negative and stops at the largest int64, so
