@@ -183,7 +183,20 @@ func carriedOut(c *cluster, s *step, decisions []*berthv1.Decision) *berthv1.Cha
 			continue
 		}
 		if nodes := d.GetCandidates(); len(nodes) > 0 {
-			changes.PlacedPods = append(changes.PlacedPods, held(s.ask.GetPods()[i], nodes[0].GetNodeName(), false))
+			q := held(s.ask.GetPods()[i], nodes[0].GetNodeName(), false)
+			switch (s.order + uint64(i)) % 16 { // most are as they were decided
+			case 0:
+				q.NodeName = nodes[len(nodes)-1].GetNodeName()
+			case 1:
+				q.Labels = map[string]string{"app": "db"}
+			case 2:
+				q.StartTimeNanos, q.Terminating = 1, true
+			case 3:
+				q.Requests, q.ScoreRequests = map[string]int64{"cpu": 300}, map[string]int64{"cpu": 300}
+			case 4:
+				q.PodAntiAffinity, q.HostPorts = nil, nil
+			}
+			changes.PlacedPods = append(changes.PlacedPods, q)
 		}
 		for j, victim := range d.GetPreemption().GetVictims() {
 			q := c.pods[victim.GetUid()]

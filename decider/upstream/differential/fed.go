@@ -79,6 +79,13 @@ func (f *fed) compare(ctx context.Context, r *berthv1.DecideRequest, explained [
 	return nil, nil
 }
 
+// forget has the next case begin anew, so that none before it matters.
+func (f *fed) forget() {
+	if f != nil {
+		f.cases = casesPerEpoch - 1
+	}
+}
+
 // feed makes next the state that is held.
 func (f *fed) feed(ctx context.Context, next *berthv1.Snapshot) error {
 	from := f.version

@@ -133,6 +133,7 @@ func (f *Failure) Shrink(ctx context.Context, judges *Judges) error {
 		if err != nil {
 			return nil
 		}
+		judges.fed.forget()
 		_, difference, err := judges.Run(ctx, admitted)
 		if err != nil || difference == nil || difference.Kind != f.Difference.Kind || exceptionOf(admitted, difference) != nil {
 			return nil
