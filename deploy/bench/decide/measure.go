@@ -240,12 +240,20 @@ const firstSeed = 7
 // steady decides batch after batch, in which the pods of the last one take the place of
 // those of the one before; empty is what a request without pods takes, took what
 // FirstPods pods took. Batches grow until one takes a good part of the time that there
-// is, and those are measured.
+// is; an indexed decider, which learns, sees pods of each class first; then it is measured.
 func (s *session) steady(ctx context.Context, m *Measurement, classes []*workload.Class, l limits, empty, took time.Duration) error {
 	p := &placements{session: s}
 	next, batch := m.FirstPods, m.FirstPods
-	for batch < l.batch && took-empty < l.seconds/8 {
-		batch = min(8*batch, l.batch)
+	learnt := next
+	if s.solver == indexed {
+		learnt += 4 * len(classes)
+	}
+	for warmedUp := time.Duration(0); warmedUp < 10*l.seconds; warmedUp += took {
+		if quick := took-empty < l.seconds/8; quick && batch < l.batch {
+			batch = min(8*batch, l.batch)
+		} else if next >= learnt {
+			break
+		}
 		r, err := s.ask(ctx, classes, next, batch, uint64(next))
 		if err != nil {
 			return err
