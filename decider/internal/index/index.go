@@ -148,6 +148,11 @@ func (x *Index) announce(pods []*model.Pod) {
 		return
 	}
 	for _, p := range pods {
+		if p != nil && p.Affinity.Any() {
+			x.learn(&p.Affinity)
+		}
+	}
+	for _, p := range pods {
 		if p != nil {
 			x.buffer = x.key(x.buffer[:0], p.Record)
 			x.announced[maphash.Bytes(x.seed, x.buffer)]++

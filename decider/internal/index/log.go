@@ -115,12 +115,15 @@ func (x *Index) settle() {
 	}
 }
 
-// learn notes which labels the terms of placed pods read.
+// learn notes which labels the terms of pods read that are placed or are to be.
 func (x *Index) learn(a *model.PodAffinity) {
 	note := func(key string) {
 		if !x.read[key] {
 			x.read[key] = true
 			x.readVersion++
+			for _, c := range x.classes { // no pod has their keys any more
+				x.evict(c)
+			}
 		}
 	}
 	for _, terms := range [][]model.PodTerm{a.Required, a.AntiRequired} {
