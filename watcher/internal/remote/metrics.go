@@ -9,15 +9,23 @@ type metrics struct {
 }
 
 func newMetrics() *metrics {
-	byDecider := func(name, help string, more ...string) *prometheus.CounterVec {
-		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, append([]string{"decider"}, more...))
-	}
 	return &metrics{
-		bytes:    byDecider("berth_watcher_sync_bytes_total", "Encoded records that were fed to deciders, in bytes."),
-		records:  byDecider("berth_watcher_sync_records_total", "Records that were fed to deciders, those that were removed included."),
-		rejected: byDecider("berth_watcher_sync_rejected_records_total", "Records that a decider could not use."),
-		states: byDecider("berth_watcher_sync_states_total", "Whole states that were fed to deciders, by reason: connected, requested (the decider asked for it), behind (it could not keep up).",
-			"reason"),
+		bytes: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "berth_watcher_sync_bytes_total",
+			Help: "Encoded records that were fed to deciders, in bytes."},
+			[]string{"decider"}),
+		records: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "berth_watcher_sync_records_total",
+			Help: "Records that were fed to deciders, those that were removed included."},
+			[]string{"decider"}),
+		rejected: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "berth_watcher_sync_rejected_records_total",
+			Help: "Records that a decider could not use."},
+			[]string{"decider"}),
+		states: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "berth_watcher_sync_states_total",
+			Help: "Whole states that were fed to deciders, by reason: connected, requested (the decider asked for it), behind (it could not keep up)."},
+			[]string{"decider", "reason"}),
 	}
 }
 
