@@ -20,7 +20,7 @@ import (
 // anew over a way that loses nothing is always heard.
 func FuzzSync(f *testing.F) {
 	random := rand.New(rand.NewPCG(1, 2))
-	for range 20 {
+	for range 8 {
 		f.Add(randomScript(random))
 	}
 	f.Fuzz(func(t *testing.T, script []byte) { play(t, script) })
@@ -31,7 +31,7 @@ func FuzzSync(f *testing.F) {
 func TestSyncHistories(t *testing.T) {
 	random := rand.New(rand.NewPCG(3, 4))
 	total := map[string]int{}
-	for range 60 {
+	for range 25 {
 		for what, times := range play(t, randomScript(random)) {
 			total[what] += times
 		}
@@ -45,7 +45,7 @@ func TestSyncHistories(t *testing.T) {
 }
 
 func randomScript(random *rand.Rand) []byte {
-	script := make([]byte, 50+random.IntN(400))
+	script := make([]byte, 400+random.IntN(2000))
 	for i := range script {
 		script[i] = byte(random.Uint32())
 	}
