@@ -54,7 +54,7 @@ func NewWatch(client *Client, deliver func(driver.Event)) (*Watch, error) {
 		strip    func(any)
 		handler  cache.ResourceEventHandler
 	}{
-		{"pods", pods, stripPod, handler(w.pods, deliver,
+		{"pods", pods, podStripper(), handler(w.pods, deliver,
 			func(p *corev1.Pod) driver.Event {
 				if !encode.Holds(p) {
 					return driver.PodGone{Pod: p}
@@ -164,36 +164,32 @@ func stripMeta(m *metav1.ObjectMeta) {
 	m.Annotations = nil
 }
 
-// stripPod keeps what encode, guard, the binding and the reports read.
-func stripPod(o any) {
-	p, ok := o.(*corev1.Pod)
-	if !ok {
-		return
+// podStripper returns a function that keeps what encode, guard, the binding and the
+// reports read of a pod, and shares it with earlier pods. It may be called with a pod
+// that it has stripped before, and changes nothing then that pods share.
+func podStripper() func(any) {
+	var s sharing
+	return func(o any) {
+		if p, ok := o.(*corev1.Pod); ok {
+			stripPod(p)
+			s.pod(p)
+		}
 	}
+}
+
+func stripPod(p *corev1.Pod) {
 	stripMeta(&p.ObjectMeta)
-	stripContainers(p.Spec.InitContainers)
-	stripContainers(p.Spec.Containers)
+	p.GenerateName = ""
+	p.Spec.InitContainers = strippedContainers(p.Spec.InitContainers)
+	p.Spec.Containers = strippedContainers(p.Spec.Containers)
+	p.Spec.Volumes = strippedVolumes(p.Spec.Volumes)
 	p.Spec.EphemeralContainers = nil
 	p.Spec.ImagePullSecrets = nil
 	p.Spec.HostAliases = nil
 	p.Spec.DNSConfig = nil
 	p.Spec.SecurityContext = nil
-	for i := range p.Spec.Volumes {
-		// The kind is all that matters of these, and they can be large.
-		v := &p.Spec.Volumes[i].VolumeSource
-		if v.Projected != nil {
-			v.Projected = &corev1.ProjectedVolumeSource{}
-		}
-		if v.ConfigMap != nil {
-			v.ConfigMap = &corev1.ConfigMapVolumeSource{}
-		}
-		if v.Secret != nil {
-			v.Secret = &corev1.SecretVolumeSource{}
-		}
-		if v.DownwardAPI != nil {
-			v.DownwardAPI = &corev1.DownwardAPIVolumeSource{}
-		}
-	}
+	p.Spec.Hostname = ""
+	p.Spec.Subdomain = ""
 	s := p.Status
 	p.Status = corev1.PodStatus{
 		Phase:                 s.Phase,
@@ -206,12 +202,19 @@ func stripPod(o any) {
 		ContainerStatuses:     resizedStatuses(s.ContainerStatuses),
 		InitContainerStatuses: resizedStatuses(s.InitContainerStatuses),
 	}
+	if p.Spec.NodeName != "" {
+		p.Status.Conditions = disruption(s.Conditions) // nobody tells such a pod anything
+	}
 }
 
-func stripContainers(containers []corev1.Container) {
-	for i := range containers {
-		c := containers[i]
-		containers[i] = corev1.Container{
+func strippedContainers(in []corev1.Container) []corev1.Container {
+	if in == nil {
+		return nil
+	}
+	out := make([]corev1.Container, len(in))
+	for i := range in {
+		c := &in[i]
+		out[i] = corev1.Container{
 			Name:               c.Name,
 			Image:              c.Image,
 			Ports:              c.Ports,
@@ -220,6 +223,43 @@ func stripContainers(containers []corev1.Container) {
 			RestartPolicyRules: c.RestartPolicyRules,
 		}
 	}
+	return out
+}
+
+// strippedVolumes are volumes without names, of which some are made up for each pod.
+func strippedVolumes(in []corev1.Volume) []corev1.Volume {
+	if in == nil {
+		return nil
+	}
+	out := make([]corev1.Volume, len(in))
+	for i := range in {
+		v := in[i].VolumeSource
+		// The kind is all that matters of these, and they can be large.
+		if v.Projected != nil {
+			v.Projected = &corev1.ProjectedVolumeSource{}
+		}
+		if v.ConfigMap != nil {
+			v.ConfigMap = &corev1.ConfigMapVolumeSource{}
+		}
+		if v.Secret != nil {
+			v.Secret = &corev1.SecretVolumeSource{}
+		}
+		if v.DownwardAPI != nil {
+			v.DownwardAPI = &corev1.DownwardAPIVolumeSource{}
+		}
+		out[i].VolumeSource = v
+	}
+	return out
+}
+
+// disruption keeps the condition that says why a pod is being deleted.
+func disruption(in []corev1.PodCondition) []corev1.PodCondition {
+	for i := range in {
+		if in[i].Type == corev1.DisruptionTarget {
+			return []corev1.PodCondition{in[i]}
+		}
+	}
+	return nil
 }
 
 // resizedStatuses keeps what counts towards a pod's requests.

@@ -278,7 +278,7 @@ func TestStripChangesNoMessage(t *testing.T) {
 	pod.Spec.TopologySpreadConstraints = []corev1.TopologySpreadConstraint{{TopologyKey: "zone", MaxSkew: 1}}
 	pod.Spec.Affinity = &corev1.Affinity{PodAntiAffinity: &corev1.PodAntiAffinity{RequiredDuringSchedulingIgnoredDuringExecution: []corev1.PodAffinityTerm{{TopologyKey: "zone"}}}}
 	stripped := pod.DeepCopy()
-	stripPod(stripped)
+	podStripper()(stripped)
 	if stripped.Annotations != nil || stripped.ManagedFields != nil || stripped.Spec.Containers[0].TerminationMessagePath != "" || stripped.Spec.InitContainers[0].Env != nil {
 		t.Error("bulk is left")
 	}
