@@ -29,15 +29,16 @@ import (
 
 // served is a decider on a real listener.
 type served struct {
-	conn   *grpc.ClientConn
-	client berthv1.DeciderServiceClient
-	drain  context.CancelFunc
-	ended  chan error
+	service *service.Service
+	conn    *grpc.ClientConn
+	client  berthv1.DeciderServiceClient
+	drain   context.CancelFunc
+	ended   chan error
 }
 
 func serve(t *testing.T, config service.Config) *served {
 	t.Helper()
-	if config.Policy == nil {
+	if config.Policy == nil && config.Solver == nil {
 		config.Policy = policy.Default()
 	}
 	s, err := service.New(config)
@@ -49,7 +50,7 @@ func serve(t *testing.T, config service.Config) *served {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	d := &served{drain: cancel, ended: make(chan error, 1)}
+	d := &served{service: s, drain: cancel, ended: make(chan error, 1)}
 	go func() { d.ended <- s.Serve(ctx, lis); close(d.ended) }()
 	d.conn, err = grpc.NewClient(lis.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
