@@ -22,7 +22,8 @@ var errBehind = errors.New("it could not keep up")
 // feed is what replicas are fed: the state when they ask for it, and every change since,
 // for as long as one of them has not read it.
 type feed struct {
-	state func(context.Context) (driver.State, error)
+	state     func(context.Context) (driver.State, error)
+	maxBehind int
 
 	mu         sync.Mutex // guards everything below
 	begin, end uint64     // the versions from which and to which the deltas lead
@@ -62,7 +63,7 @@ type reader struct {
 }
 
 func newFeed(state func(context.Context) (driver.State, error)) *feed {
-	return &feed{state: state, more: make(chan struct{}), readers: map[*reader]struct{}{}}
+	return &feed{state: state, maxBehind: maxBehind, more: make(chan struct{}), readers: map[*reader]struct{}{}}
 }
 
 // add takes what has changed. It does not block: it is the driver that is here.
@@ -79,7 +80,7 @@ func (f *feed) add(change *driver.Feed) {
 		f.records += records(change.Changes)
 	}
 	f.end = change.Version
-	for f.records > maxBehind {
+	for f.records > f.maxBehind {
 		f.drop()
 	}
 	close(f.more)

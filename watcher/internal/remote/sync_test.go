@@ -562,13 +562,16 @@ func TestSlowReplica(t *testing.T) {
 	r.settled(t, 1)
 	cluster.change(r.Pool, changes(pod("p", "a")))
 	<-stuck
-	const perChange = 1000
+	const perChange, kept = 100, 1000
+	r.feed.mu.Lock()
+	r.feed.maxBehind = kept
+	r.feed.mu.Unlock()
 	var last uint64
-	for i := range maxBehind/perChange + 200 { // more than is kept, and than a connection takes
+	for i := range 4 * kept / perChange { // more than is kept, and than a connection takes
 		var records []proto.Message
 		for j := range perChange {
 			p := pod(fmt.Sprint("p", j), "a")
-			p.Labels = map[string]string{"i": fmt.Sprint(i), "long": strings.Repeat("x", 100)}
+			p.Labels = map[string]string{"i": fmt.Sprint(i), "long": strings.Repeat("x", 1000)}
 			records = append(records, p)
 		}
 		last = cluster.change(r.Pool, changes(records...))
