@@ -28,8 +28,6 @@ func Pod(p *corev1.Pod) *berthv1.Pod {
 		Name:             p.Name,
 		SchedulerName:    p.Spec.SchedulerName,
 		Labels:           p.Labels,
-		Requests:         amounts(pendingRequests(p)),
-		ScoreRequests:    amounts(pendingScoreRequests(p)),
 		NodeName:         p.Spec.NodeName,
 		NodeSelector:     p.Spec.NodeSelector,
 		NodeAffinity:     nodeAffinity(p, &names),
@@ -42,6 +40,7 @@ func Pod(p *corev1.Pod) *berthv1.Pod {
 		RequiredFeatures:          requiredFeatures(p, &names),
 		NominatedNodeName:         p.Status.NominatedNodeName,
 	}
+	out.Requests, out.ScoreRequests = requests(pendingRequests(p), pendingScoreRequests(p))
 	if resourcehelper.IsPodLevelRequestsSet(p) {
 		out.PlacedScoreRequests = amounts(placedScoreRequests(p))
 		if out.PlacedScoreRequests == nil {
@@ -59,18 +58,17 @@ func Pod(p *corev1.Pod) *berthv1.Pod {
 // spec.nodeName while the pod is only promised to the node.
 func PlacedPod(p *corev1.Pod, nodeName string) *berthv1.PlacedPod {
 	out := &berthv1.PlacedPod{
-		Uid:           string(p.UID),
-		Namespace:     p.Namespace,
-		Name:          p.Name,
-		NodeName:      nodeName,
-		Labels:        p.Labels,
-		Requests:      amounts(placedRequests(p)),
-		ScoreRequests: amounts(placedScoreRequests(p)),
-		HostPorts:     hostPorts(p),
-		Priority:      priority(p),
-		Terminating:   p.DeletionTimestamp != nil,
-		Preempted:     preempted(p),
+		Uid:         string(p.UID),
+		Namespace:   p.Namespace,
+		Name:        p.Name,
+		NodeName:    nodeName,
+		Labels:      p.Labels,
+		HostPorts:   hostPorts(p),
+		Priority:    priority(p),
+		Terminating: p.DeletionTimestamp != nil,
+		Preempted:   preempted(p),
 	}
+	out.Requests, out.ScoreRequests = requests(placedRequests(p), placedScoreRequests(p))
 	var names constraints
 	out.PodAffinity, out.PodAntiAffinity = placedAffinitiesToPods(p, &names)
 	out.Constraints = names.sorted()

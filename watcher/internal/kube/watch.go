@@ -203,7 +203,7 @@ func stripPod(p *corev1.Pod) {
 		InitContainerStatuses: resizedStatuses(s.InitContainerStatuses),
 	}
 	if p.Spec.NodeName != "" {
-		p.Status.Conditions = disruption(s.Conditions) // nobody tells such a pod anything
+		p.Status.Conditions = placedConditions(s.Conditions) // nobody tells such a pod anything
 	}
 }
 
@@ -252,14 +252,16 @@ func strippedVolumes(in []corev1.Volume) []corev1.Volume {
 	return out
 }
 
-// disruption keeps the condition that says why a pod is being deleted.
-func disruption(in []corev1.PodCondition) []corev1.PodCondition {
+// placedConditions are those that say why a pod is being deleted, and what it counts for
+// while it is being resized.
+func placedConditions(in []corev1.PodCondition) []corev1.PodCondition {
+	var out []corev1.PodCondition
 	for i := range in {
-		if in[i].Type == corev1.DisruptionTarget {
-			return []corev1.PodCondition{in[i]}
+		if in[i].Type == corev1.DisruptionTarget || in[i].Type == corev1.PodResizePending {
+			out = append(out, in[i])
 		}
 	}
-	return nil
+	return out
 }
 
 // resizedStatuses keeps what counts towards a pod's requests.

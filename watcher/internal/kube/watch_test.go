@@ -283,6 +283,21 @@ func TestStripChangesNoMessage(t *testing.T) {
 		t.Error("bulk is left")
 	}
 	compare(t, pod, stripped)
+
+	// What it counts for on its node depends on the conditions, too.
+	resized := pod.DeepCopy()
+	resized.Spec.NodeName, resized.DeletionTimestamp = "n1", nil
+	resized.Spec.Containers[0].Resources.Requests = corev1.ResourceList{"cpu": quantity("5")}
+	resized.Status.Conditions = []corev1.PodCondition{
+		{Type: corev1.PodScheduled, Status: corev1.ConditionTrue},
+		{Type: corev1.PodResizePending, Status: corev1.ConditionTrue, Reason: corev1.PodReasonInfeasible},
+	}
+	stripped = resized.DeepCopy()
+	podStripper()(stripped)
+	compare(t, resized, stripped)
+	if got := encode.PlacedPod(stripped, "n1").GetRequests()["cpu"]; got != 2000 || len(stripped.Status.Conditions) != 1 {
+		t.Errorf("a resize that is infeasible counts for %dm; %d conditions are left", got, len(stripped.Status.Conditions))
+	}
 }
 
 // The same for the other kinds.
