@@ -148,12 +148,21 @@ func (s *scripted) Sync(stream berthv1.DeciderService_SyncServer) error {
 	}
 }
 
-func (s *scripted) Decide(_ context.Context, r *berthv1.DecideRequest) (*berthv1.DecideResponse, error) {
+func (s *scripted) Decide(ctx context.Context, r *berthv1.DecideRequest) (*berthv1.DecideResponse, error) {
 	state := r.GetSnapshot()
 	if reference := r.GetReference(); reference != nil {
-		s.mu.Lock()
-		state = s.held
-		s.mu.Unlock()
+		for waiting := true; waiting; { // for the version
+			s.mu.Lock()
+			state = s.held
+			moved := s.moved
+			s.mu.Unlock()
+			if waiting = state != nil && state.GetVersion() < reference.GetAtLeastVersion() && ctx.Err() == nil; waiting {
+				select {
+				case <-moved:
+				case <-ctx.Done():
+				}
+			}
+		}
 		if state == nil || state.GetEpoch() != reference.GetEpoch() || state.GetVersion() < reference.GetAtLeastVersion() {
 			s.note(func() { s.asked = append(s.asked, "in vain") })
 			return nil, status.Error(codes.FailedPrecondition, "another state is held")
@@ -357,7 +366,7 @@ func TestFed(t *testing.T) {
 		t.Errorf("%d states and %d versions were sent, want 1 and 4", d.begins, d.commits)
 	}
 	for _, asked := range d.asked {
-		if !strings.HasPrefix(asked, "reference") && asked != "in vain" {
+		if !strings.HasPrefix(asked, "reference") {
 			t.Errorf("asked %q, want only by reference", asked)
 		}
 	}
