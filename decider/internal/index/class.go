@@ -17,7 +17,7 @@ type class struct {
 	x   *Index
 	key string
 	pod *model.Pod // the first one; stands for all
-	// profile and scores are how it is decided.
+	// profile and scores are how it is decided; without scores, by the profile's ranker.
 	profile *solve.Profile
 	scores  []score.Rule
 
@@ -51,6 +51,7 @@ type class struct {
 	constant int64
 	soft     *soft
 	attract  *attraction
+	signals  *score.Rule // NodeSignals; nil if it is not asked
 
 	tallies  []*tally // all of them
 	static   []verdict
@@ -285,7 +286,7 @@ func (c *class) compile() {
 				c.attract = &attraction{weight: rule.Weight, required: rule.Args.HardPodAffinityWeight, own: own}
 			}
 		case "NodeSignals":
-			// Whoever asks has made sure that there are none.
+			c.signals = &rule
 		default:
 			scorer := rule.For(turn)
 			switch {

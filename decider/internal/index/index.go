@@ -14,10 +14,11 @@
 // Pods that differ in nothing but the nodes that they name are one class, too, of which
 // those nodes are asked (named.go).
 //
-// What cannot be indexed (scores by signals, rooms set aside, preemption, policies of
-// other kinds, explanations) is decided by the plain solver, on the same snapshot.
-// Reading order: Index.decide, class.go, group.go (repair), place.go, counts.go,
-// tree.go.
+// What a score cannot be grouped by (signals, policies of other kinds) is asked of the
+// nodes that can take the pod alone (each.go); nodes on which room is set aside are
+// looked at each time (aside.go). Preemption and explanations are the plain solver's, on
+// the same snapshot. Reading order: Index.decide, class.go, group.go (repair), place.go,
+// counts.go, tree.go.
 package index
 
 import (
@@ -83,6 +84,9 @@ type Index struct {
 	bytes int64
 	clock uint64 // counts decisions
 	stats Stats
+	// preempted is set from the first pod of a request on for which others are to be
+	// evicted: these are leaving then, which nobody is told.
+	preempted bool
 
 	// Room for one decision after the other.
 	buffer     []byte
@@ -137,6 +141,7 @@ func New(s *model.Snapshot, plain *solve.Solver, config Config) *Index {
 // Decide answers what the plain solver would. r.Snapshot is the index's.
 func (x *Index) Decide(r *solve.Request) []*berthv1.Decision {
 	x.announce(r.Pods)
+	defer func() { x.preempted = false }()
 	return r.Each(x.one)
 }
 
@@ -175,30 +180,40 @@ func (x *Index) one(r *solve.Request, index int, p *model.Pod) (_ *berthv1.Decis
 		return decision, undo
 	}
 	x.stats.Plain++
-	return x.plain.One(r, index, p)
+	decision, undo := x.plain.One(r, index, p)
+	x.preempted = x.preempted || decision.GetPreemption() != nil
+	return decision, undo
 }
 
 // decide decides on one pod; ok is false if the plain solver is to.
 func (x *Index) decide(r *solve.Request, index int, p *model.Pod) (_ *berthv1.Decision, undo func(), ok bool) {
 	s := x.snapshot
-	if r.Explain || len(s.Nodes) == 0 || s.Nominations() > 0 || p.NodeName != "" || s.Node(p.NominatedNode) != nil {
+	if r.Explain || len(s.Nodes) == 0 || x.preempted || p.NodeName != "" || s.Node(p.NominatedNode) != nil {
 		return nil, nil, false
 	}
 	profile := x.plain.Profile(p.Record.GetSchedulerName())
-	ranker, ok := profile.Ranker.(Scored)
-	if !ok {
-		return nil, nil, false
-	}
-	scores, ok := ranker.Scores()
-	if !ok || s.Signals > 0 && hasSignals(scores) {
-		return nil, nil, false
+	var scores []score.Rule // none if the ranker is to be asked
+	if ranker, ok := profile.Ranker.(Scored); ok {
+		scores, _ = ranker.Scores()
 	}
 	if names, limited := filter.NamedNodes(p); limited {
+		if scores == nil || s.Nominations() > 0 || s.Signals > 0 && hasSignals(scores) {
+			return nil, nil, false
+		}
 		return x.decideNamed(r, index, p, names, profile, scores)
 	}
 	c := x.classFor(p, profile, scores)
 	if c == nil {
 		return nil, nil, false
+	}
+	if s.Nominations() > 0 {
+		if nodes := s.Respected(p); len(nodes) > 0 {
+			restore, ok := c.setAside(p, nodes)
+			if !ok {
+				return nil, nil, false
+			}
+			defer restore()
+		}
 	}
 	return c.decide(r, index, p)
 }

@@ -22,7 +22,12 @@ type candidate struct {
 func (c *class) decide(r *solve.Request, index int, p *model.Pod) (_ *berthv1.Decision, undo func(), ok bool) {
 	c.candidates()
 	if len(c.x.candidates) > 0 {
-		decision, undo := c.place(r, index, p)
+		var decision *berthv1.Decision
+		if c.scores == nil || c.signals != nil && c.x.snapshot.Signals > 0 {
+			decision, undo = c.placeEach(r, index, p)
+		} else {
+			decision, undo = c.place(r, index, p)
+		}
 		return decision, undo, true
 	}
 	if r.Preempt && c.profile.Preempt {

@@ -161,6 +161,18 @@ func (s *Snapshot) Observe(o Observer) { s.observer = o }
 // Nominations returns for how many pods room is set aside on nodes.
 func (s *Snapshot) Nominations() int { return len(s.nominations) }
 
+// Respected returns the nodes on which room is set aside that p must respect, in no
+// particular order.
+func (s *Snapshot) Respected(p *Pod) []*Node {
+	var nodes []*Node
+	for _, n := range s.nominations {
+		if !slices.Contains(nodes, n) && slices.ContainsFunc(n.Nominated, p.Respects) {
+			nodes = append(nodes, n)
+		}
+	}
+	return nodes
+}
+
 // Node returns the node of this name, nil if there is none.
 func (s *Snapshot) Node(name string) *Node { return s.byName[name] }
 

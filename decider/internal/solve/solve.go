@@ -133,7 +133,13 @@ func (s *Solver) One(r *Request, index int, p *model.Pod) (_ *berthv1.Decision, 
 		}
 		return r.preempt(decision, index, p, rules, evictable)
 	}
-	position := Position(r.Seed, index, len(r.Snapshot.Nodes))
+	return r.Place(decision, turn, scores)
+}
+
+// Place says in the decision which of the feasible nodes of a turn, at least one, the pod
+// gets by their scores, and puts it there.
+func (r *Request) Place(decision *berthv1.Decision, turn *model.Turn, scores []int64) (_ *berthv1.Decision, undo func()) {
+	position := Position(r.Seed, turn.Index, len(r.Snapshot.Nodes))
 	best := pick(turn.Feasible, scores, position, max(1, r.Candidates), len(r.Snapshot.Nodes))
 	decision.Outcome = berthv1.Outcome_OUTCOME_PLACED
 	for _, i := range best {
@@ -142,7 +148,7 @@ func (s *Solver) One(r *Request, index int, p *model.Pod) (_ *berthv1.Decision, 
 			NodeName: n.Name, NodeUid: n.Record.GetUid(), Score: scores[i],
 		})
 	}
-	return decision, r.Snapshot.Place(p, turn.Feasible[best[0]])
+	return decision, r.Snapshot.Place(turn.Pod, turn.Feasible[best[0]])
 }
 
 // nodes returns the nodes to choose from: the one that is set aside for p, if it can
