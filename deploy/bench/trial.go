@@ -383,7 +383,7 @@ func (t *trial) audit() string { return filepath.Join(t.dir, "audit.log") }
 // judge lets bin/check judge the run and returns what it found.
 func (t *trial) judge(ctx context.Context) []string {
 	stdout, stderr, err := t.spawner.output(ctx, "check", "replay", "--record", t.recording(), "--audit-log", t.audit(),
-		"--scheduler-name", t.system.scheduler, "--pending-fit", "--output", "json")
+		"--scheduler-name", t.system.scheduler, "--output", "json")
 	return verdict(stdout, stderr, err)
 }
 
