@@ -88,12 +88,13 @@ type Entry struct {
 	Attempts int
 
 	state    State
-	interest Interest  // Waiting
-	order    uint64    // breaks ties of Entered: first come, first served
-	failures int       // in a row, for the backoff
-	until    time.Time // Backoff: its end; Waiting: the backoff's end
-	net      time.Time // Waiting: when MaxWait is over
-	index    int       // in the heap of its state
+	interest *interested // Waiting
+	place    int         // among those of the interest
+	order    uint64      // breaks ties of Entered: first come, first served
+	failures int         // in a row, for the backoff
+	until    time.Time   // Backoff: its end; Waiting: the backoff's end
+	net      time.Time   // Waiting: when MaxWait is over
+	index    int         // in the heap of its state
 }
 
 // State is where the entry is.
@@ -109,10 +110,13 @@ type Queue struct {
 	backoff ordered
 	waiting ordered
 	// interested are the waiting pods again, by interest: about one for each workload.
-	interested map[Interest]map[*Entry]struct{}
-	counts     [states]int
-	entered    uint64
-	netted     int
+	interested map[Interest]*interested
+	// sorts counts, for each sort of change, the interests in it. Most changes are
+	// bindings, which hardly anybody waits for.
+	sorts   [16]int
+	counts  [states]int
+	entered uint64
+	netted  int
 
 	backoffs Backoffs
 }
@@ -130,7 +134,7 @@ func New(backoffs Backoffs) *Queue {
 		entries:  map[types.UID]*Entry{},
 		active:   map[Group]*ordered{},
 
-		interested: map[Interest]map[*Entry]struct{}{},
+		interested: map[Interest]*interested{},
 		backoff: ordered{compare: func(a, b *Entry) int {
 			return cmp.Or(a.until.Compare(b.until), -cmp.Compare(a.Priority, b.Priority), cmp.Compare(a.order, b.order))
 		}},
@@ -218,7 +222,7 @@ func (q *Queue) Reject(now time.Time, uid types.UID, interest Interest) {
 	e := q.out(uid)
 	q.take(e)
 	q.punish(now, e)
-	e.interest = interest
+	e.interest = q.shared(interest)
 	e.net = now.Add(MaxWait)
 	q.push(e, Waiting)
 }
@@ -248,19 +252,70 @@ func (q *Queue) WakeAll(now time.Time) {
 // WakeWhere is Wake for every waiting pod whose interest has a bit of sort and is worth
 // it, which is asked once per interest, of any pod that has it.
 func (q *Queue) WakeWhere(now time.Time, sort uint16, worth func(*Entry) bool) {
-	for interest, entries := range q.interested {
-		if interest.Sorts&sort == 0 {
+	if !q.concerns(sort) {
+		return
+	}
+	for _, i := range q.interested {
+		if i.interest.Sorts&sort == 0 {
 			continue
 		}
-		asked := false
-		for e := range entries {
+		for asked := false; len(i.entries) > 0; asked = true {
+			e := i.entries[len(i.entries)-1]
 			if !asked && !worth(e) {
 				break
 			}
-			asked = true
 			q.Wake(now, e.UID)
 		}
 	}
+}
+
+// interested are the waiting pods of one interest.
+type interested struct {
+	interest Interest
+	entries  []*Entry // in no order
+}
+
+// shared is what pods have that have the interest.
+func (q *Queue) shared(interest Interest) *interested {
+	i := q.interested[interest]
+	if i == nil {
+		i = &interested{interest: interest}
+		q.interested[interest] = i
+		q.count(interest, 1)
+	}
+	return i
+}
+
+// leave takes an entry out of those of its interest.
+func (q *Queue) leave(e *Entry) {
+	i := e.interest
+	last := len(i.entries) - 1
+	i.entries[e.place] = i.entries[last]
+	i.entries[e.place].place = e.place
+	i.entries[last] = nil // the array outlives the entry
+	i.entries = i.entries[:last]
+	if last == 0 {
+		delete(q.interested, i.interest)
+		q.count(i.interest, -1)
+	}
+}
+
+func (q *Queue) count(interest Interest, by int) {
+	for bit := range q.sorts {
+		if interest.Sorts>>bit&1 != 0 {
+			q.sorts[bit] += by
+		}
+	}
+}
+
+// concerns says whether a waiting pod has an interest in one of the sorts.
+func (q *Queue) concerns(sorts uint16) bool {
+	for bit, interests := range q.sorts {
+		if sorts>>bit&1 != 0 && interests > 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // Regroup moves a pod to another group.
@@ -338,10 +393,9 @@ func (q *Queue) push(e *Entry, s State) {
 		heap.Push(&q.backoff, e)
 	case Waiting:
 		heap.Push(&q.waiting, e)
-		if q.interested[e.interest] == nil {
-			q.interested[e.interest] = map[*Entry]struct{}{}
-		}
-		q.interested[e.interest][e] = struct{}{}
+		e.interest = q.shared(e.interest.interest) // nobody may have had it for a moment
+		e.place = len(e.interest.entries)
+		e.interest.entries = append(e.interest.entries, e)
 	}
 }
 
@@ -358,10 +412,7 @@ func (q *Queue) take(e *Entry) {
 		heap.Remove(&q.backoff, e.index)
 	case Waiting:
 		heap.Remove(&q.waiting, e.index)
-		delete(q.interested[e.interest], e)
-		if len(q.interested[e.interest]) == 0 {
-			delete(q.interested, e.interest)
-		}
+		q.leave(e)
 	}
 }
 

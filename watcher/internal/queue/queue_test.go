@@ -158,8 +158,25 @@ func TestEveryPodIsSomewhere(t *testing.T) {
 					q.Fail(now, u)
 					model[u] = Backoff
 				case 2:
-					q.Reject(now, u, Interest{Sorts: uint16(len(u))})
+					q.Reject(now, u, Interest{Sorts: uint16(rapid.IntRange(0, 7).Draw(t, "sorts"))})
 					model[u] = Waiting
+				}
+			},
+			"regroup": func(t *rapid.T) {
+				if u := uid(); q.Get(u) != nil {
+					q.Regroup(u, Group{Fallback: rapid.IntRange(0, 1).Draw(t, "group")})
+				}
+			},
+			"wake where": func(t *rapid.T) {
+				sort := uint16(1) << rapid.IntRange(0, 3).Draw(t, "sort")
+				q.WakeWhere(now, sort, func(*Entry) bool { return true })
+				for u, s := range model {
+					if e := q.Get(u); s == Waiting && e.interest.interest.Sorts&sort != 0 {
+						model[u] = Backoff
+						if !e.Until().After(now) {
+							model[u] = Active
+						}
+					}
 				}
 			},
 			"wake": func(t *rapid.T) {
@@ -194,6 +211,21 @@ func TestEveryPodIsSomewhere(t *testing.T) {
 				if counts != q.counts {
 					t.Fatalf("counts %v, want %v", q.counts, counts)
 				}
+				var sorts [16]int
+				waiting := 0
+				for interest, i := range q.interested {
+					for bit := range sorts {
+						sorts[bit] += int(interest.Sorts >> bit & 1)
+					}
+					for place, e := range i.entries {
+						if waiting++; model[e.UID] != Waiting || e.place != place || i.interest != interest || e.interest != i {
+							t.Fatalf("%s, which is %v, waits for %v", e.UID, model[e.UID], interest)
+						}
+					}
+				}
+				if sorts != q.sorts || waiting != counts[Waiting] {
+					t.Fatalf("%d pods wait for the sorts %v, want %d for %v", waiting, q.sorts, counts[Waiting], sorts)
+				}
 			},
 		})
 	})
@@ -220,5 +252,68 @@ func TestBackoffs(t *testing.T) {
 			now = q.Get("a").Until()
 			q.Expire(now)
 		}
+	}
+}
+
+// full is a queue in which 100,000 pods of as many workloads wait for a node to come or
+// change.
+func full(b *testing.B, workloads int) *Queue {
+	b.Helper()
+	q := New(Backoffs{})
+	for i := range 100_000 {
+		uid := types.UID(fmt.Sprint("pod-", i))
+		q.Add(epoch, uid, Group{}, int32(i%3))
+		q.Pop(most(1))
+		q.Reject(epoch, uid, Interest{Sorts: 6, Key: fmt.Sprint(i % workloads)})
+	}
+	return q
+}
+
+// BenchmarkChange is a change that wakes nobody: one that nobody waits for, as bindings
+// mostly are, and one that is not enough for anybody.
+func BenchmarkChange(b *testing.B) {
+	for _, workloads := range []int{100, 10_000} {
+		q := full(b, workloads)
+		for sort, name := range map[uint16]string{1: "nobody waits for it", 2: "not enough"} {
+			b.Run(fmt.Sprint(name, "/workloads=", workloads), func(b *testing.B) {
+				b.ReportAllocs()
+				for b.Loop() {
+					q.WakeWhere(epoch, sort, func(*Entry) bool { return false })
+				}
+			})
+		}
+	}
+}
+
+// BenchmarkAttempts is one attempt of each of 100,000 pods that find no node.
+func BenchmarkAttempts(b *testing.B) {
+	q := full(b, 100)
+	now := epoch
+	b.ReportAllocs()
+	for b.Loop() {
+		now = now.Add(time.Minute)
+		q.WakeAll(now)
+		for q.Len(Active) > 0 {
+			for _, e := range q.Pop(most(500)) {
+				q.Reject(now, e.UID, e.interest.interest)
+			}
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/100_000, "ns/pod")
+}
+
+// BenchmarkAdd is a new pod, with what it takes in memory.
+func BenchmarkAdd(b *testing.B) {
+	uids := make([]types.UID, 100_000)
+	for i := range uids {
+		uids[i] = types.UID(fmt.Sprint("pod-", i))
+	}
+	b.ReportAllocs()
+	q := New(Backoffs{})
+	for i := 0; b.Loop(); i++ {
+		if i%len(uids) == 0 {
+			q = New(Backoffs{})
+		}
+		q.Add(epoch, uids[i%len(uids)], Group{SchedulerName: "berth"}, 0)
 	}
 }
