@@ -167,7 +167,9 @@ func (s *Service) decideOrCopy(ctx context.Context, st *state, request *berthv1.
 	pods, refused := s.decodePods(st.snapshot, request.GetPods())
 	r := solveRequest(request, st.snapshot, pods, stopper(ctx, last))
 	if st.index != nil {
+		before := st.index.Stats()
 		response.Decisions = st.index.Decide(r)
+		s.metrics.observeIndex(before, st.index.Stats())
 	} else {
 		response.Decisions = s.solver.Decide(r)
 	}

@@ -31,7 +31,10 @@ func fuzzSeeds(t testing.TB) []*berthv1.DecideRequest {
 	bad := request(t, "a\nb", "p cpu=-1\np\nq port=99999")
 	bad.Pods = append(bad.Pods, &berthv1.Pod{})
 	twice := request(t, "a\na", "p")
-	return []*berthv1.DecideRequest{good, crowded, bad, twice, {State: &berthv1.DecideRequest_Reference{}}, {}}
+	whatIf := request(t, "a cpu=1\nb cpu=2\nweb on=a cpu=1", "p cpu=2\nq cpu=1")
+	whatIf.Hypothetical = cluster(t, "c cpu=4\na cpu=3 taint=x:NoSchedule\ndb on=c cpu=1\nnamespace n\nbudget n/b selector=app=w allowed=1")
+	whatIf.Hypothetical.RemovedNodes = []string{"b", "nowhere"}
+	return []*berthv1.DecideRequest{good, crowded, bad, twice, whatIf, {State: &berthv1.DecideRequest_Reference{}}, {}}
 }
 
 // FuzzDecideBinary and FuzzDecideJSON: whatever can be decoded is answered, pod by
@@ -89,6 +92,9 @@ func checkAnswer(t *testing.T, r *berthv1.DecideRequest) {
 	}
 	names := map[string]bool{}
 	for _, n := range r.GetSnapshot().GetNodes() {
+		names[n.GetName()] = true
+	}
+	for _, n := range r.GetHypothetical().GetNodes() {
 		names[n.GetName()] = true
 	}
 	for i, d := range response.Decisions {

@@ -7,6 +7,7 @@ import (
 	grpcprometheus "github.com/grpc-ecosystem/go-grpc-middleware/providers/prometheus"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/berth-scheduler/berth/decider/internal/index"
 	berthv1 "github.com/berth-scheduler/berth/proto/berth/v1"
 )
 
@@ -20,6 +21,9 @@ type metrics struct {
 
 	commits, rejectedRecords prometheus.Counter
 	resyncs                  *prometheus.CounterVec
+
+	indexDecisions           *prometheus.CounterVec
+	indexClasses, indexBytes prometheus.Gauge
 
 	grpc *grpcprometheus.ServerMetrics
 }
@@ -60,6 +64,18 @@ func newMetrics() *metrics {
 			Name: "berth_decider_sync_resyncs_total",
 			Help: "States that had to be fed anew, by reason: messages out of order (sequence), a commit from another version (version), another digest (digest), an internal error (failure).",
 		}, []string{"reason"}),
+		indexDecisions: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "berth_decider_index_decisions_total",
+			Help: "Decisions on the state that is held, by what made them: the index (indexed), or a look at every node (plain) where that cannot or need not be.",
+		}, []string{"solver"}),
+		indexClasses: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "berth_decider_index_classes",
+			Help: "Classes of equal pods that the index knew at the last decision.",
+		}),
+		indexBytes: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "berth_decider_index_bytes",
+			Help: "Bytes that those classes took, about.",
+		}),
 		grpc: grpcprometheus.NewServerMetrics(),
 	}
 	for _, reason := range resyncReasons {
@@ -80,7 +96,8 @@ func (m *metrics) register(r prometheus.Registerer, h *held) error {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, func() float64 { return value(h.now()) })
 	}
 	for _, c := range []prometheus.Collector{
-		m.decisions, m.duration, m.pods, m.inFlight, m.waiting, m.commits, m.rejectedRecords, m.resyncs, m.grpc,
+		m.decisions, m.duration, m.pods, m.inFlight, m.waiting, m.commits, m.rejectedRecords, m.resyncs,
+		m.indexDecisions, m.indexClasses, m.indexBytes, m.grpc,
 		gauge("berth_decider_state_version", "Version of the state that is held; 0 if there is none.",
 			func(s size) float64 { return float64(s.version) }),
 		gauge("berth_decider_state_nodes", "Nodes in the state that is held.",
@@ -104,6 +121,14 @@ func (m *metrics) observe(response *berthv1.DecideResponse, took time.Duration) 
 	for _, d := range response.GetDecisions() {
 		m.decisions.WithLabelValues(outcomeLabel(d.GetOutcome())).Inc()
 	}
+}
+
+// observeIndex counts what the index did between before and after.
+func (m *metrics) observeIndex(before, after index.Stats) {
+	m.indexDecisions.WithLabelValues("indexed").Add(float64(after.Indexed - before.Indexed))
+	m.indexDecisions.WithLabelValues("plain").Add(float64(after.Plain - before.Plain))
+	m.indexClasses.Set(float64(after.Classes))
+	m.indexBytes.Set(float64(after.Bytes))
 }
 
 // outcomeLabel turns OUTCOME_NOT_DECIDED into "not_decided".

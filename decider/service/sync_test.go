@@ -559,6 +559,28 @@ func TestWhatIfWaits(t *testing.T) {
 	<-answered
 }
 
+// Equal pods are decided by the index from the third on.
+func TestIndexMetrics(t *testing.T) {
+	registry := prometheus.NewRegistry()
+	d := serve(t, service.Config{Registerer: registry})
+	f := d.feed(t, "e")
+	f.change(cluster(t, "a cpu=9\nb cpu=9"))
+	f.commit()
+	for i := range 4 {
+		if _, err := d.client.Decide(t.Context(), referring(t, fmt.Sprintf("p%d cpu=1", i), &berthv1.StateReference{})); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for solver, want := range map[string]float64{"plain": 2, "indexed": 2} {
+		if got := counted(t, registry, "berth_decider_index_decisions_total", solver); got != want {
+			t.Errorf("%v decisions are %s, want %v", got, solver, want)
+		}
+	}
+	if gauge(t, registry, "berth_decider_index_classes") != 1 || gauge(t, registry, "berth_decider_index_bytes") == 0 {
+		t.Error("the class is not counted")
+	}
+}
+
 // A panic in the middle of a decision costs the state, which is fed anew.
 func TestPanicLosesTheState(t *testing.T) {
 	registry := prometheus.NewRegistry()
