@@ -74,7 +74,7 @@ func checkResources(pod *corev1.Pod, node *corev1.Node, onNode Usage) *Refusal {
 	if allowed := node.Status.Allocatable.Pods().Value(); int64(onNode.Pods) >= allowed {
 		return refuse(ReasonResources, "the node has %d pods and takes %d", onNode.Pods, allowed)
 	}
-	requests := amounts(resourcehelper.PodRequests(pod, resourcehelper.PodResourcesOptions{}))
+	requests := amounts(podRequests(pod, resourcehelper.PodResourcesOptions{}))
 	// In name order, so that equal faults have equal messages.
 	for _, name := range slices.Sorted(maps.Keys(requests)) {
 		allocatable, offered := node.Status.Allocatable[corev1.ResourceName(name)]

@@ -111,7 +111,7 @@ func requests(list string) string {
 	return fmt.Sprintf("spec: {containers: [{name: c, resources: {requests: {%s}}}]}", list)
 }
 
-func parse(t *testing.T, text string, into any) {
+func parse(t testing.TB, text string, into any) {
 	t.Helper()
 	if err := yaml.UnmarshalStrict([]byte(text), into); err != nil {
 		t.Fatalf("%v in %s", err, text)

@@ -37,12 +37,22 @@ type Footprint struct {
 // is being resized, the larger of what it has and what it asks for.
 func FootprintOf(p *corev1.Pod) Footprint {
 	return Footprint{
-		Requests: amounts(resourcehelper.PodRequests(p, resourcehelper.PodResourcesOptions{
+		Requests: amounts(podRequests(p, resourcehelper.PodResourcesOptions{
 			UseStatusResources: true,
 			InPlacePodLevelResourcesVerticalScalingEnabled: true,
 		})),
 		ports: hostPorts(p),
 	}
+}
+
+// podRequests is resourcehelper.PodRequests; the list is not to be changed. A pod that
+// is one container and nothing else, as most are, requests what the container does.
+func podRequests(p *corev1.Pod, options resourcehelper.PodResourcesOptions) corev1.ResourceList {
+	if len(p.Spec.Containers) != 1 || len(p.Spec.InitContainers) > 0 || p.Spec.Resources != nil || p.Spec.Overhead != nil ||
+		options.UseStatusResources && len(p.Status.ContainerStatuses) > 0 {
+		return resourcehelper.PodRequests(p, options)
+	}
+	return p.Spec.Containers[0].Resources.Requests
 }
 
 // Add adds a pod.
