@@ -119,8 +119,17 @@ func (l *Loop) Run(ctx, stop context.Context, lead <-chan struct{}) {
 			}
 		})
 	}
+	// One goroutine asks about all batches, and not a new one each: its stack has grown to
+	// what a call takes.
+	batches := make(chan *driver.Batch, 1)
+	calls.Go(func() {
+		for b := range batches {
+			l.send(l.decide(stop, b))
+		}
+	})
 	defer calls.Wait()
 	defer close(work)
+	defer close(batches)
 	defer close(l.done)
 
 	timer := time.NewTimer(time.Hour)
@@ -161,7 +170,7 @@ func (l *Loop) Run(ctx, stop context.Context, lead <-chan struct{}) {
 					r.Wake = next
 				}
 			}
-			l.carryOut(ctx, stop, r, work, &calls, timer)
+			l.carryOut(ctx, r, work, batches, &calls, timer)
 		}
 		stats := l.driver.Stats()
 		l.stats.Store(&stats)
@@ -202,7 +211,7 @@ func (l *Loop) send(ev driver.Event) {
 }
 
 // carryOut starts the work that the driver wants done.
-func (l *Loop) carryOut(ctx, stop context.Context, r driver.Ready, work chan<- driver.Bind, calls *sync.WaitGroup, timer *time.Timer) {
+func (l *Loop) carryOut(ctx context.Context, r driver.Ready, work chan<- driver.Bind, batches chan<- *driver.Batch, calls *sync.WaitGroup, timer *time.Timer) {
 	for _, b := range r.Bind {
 		work <- b // never blocks: the driver keeps to MaxBinding and MaxBatch
 	}
@@ -213,7 +222,7 @@ func (l *Loop) carryOut(ctx, stop context.Context, r driver.Ready, work chan<- d
 		l.config.Cluster.Report(report)
 	}
 	if r.Decide != nil {
-		calls.Go(func() { l.send(l.decide(stop, r.Decide)) })
+		batches <- r.Decide // never blocks: one is outstanding at most
 	}
 	if !r.Wake.IsZero() {
 		timer.Reset(time.Until(r.Wake))
