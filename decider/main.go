@@ -2,16 +2,18 @@
 // no credentials and no disk.
 //
 // Reading order: this file (what decides), process (flags, listening, draining),
-// service.Decide (decode, solve, encode), internal/solve (one decision after
-// another), internal/filter and internal/score (the rules), internal/preempt
-// (whom to evict), internal/model (what they look at), policy (what can be
-// swapped) and internal/profile (rules and scores as a file configures them).
+// service.Decide (decode, solve, encode), service.Sync (the state that requests refer
+// to), internal/solve (one decision after another), internal/index (the same, faster),
+// internal/filter and internal/score (the rules), internal/preempt (whom to evict),
+// internal/model (what they look at), policy (what can be swapped) and internal/profile
+// (rules and scores as a file configures them).
 // docs/contract.md is for those who write a decider of their own.
 package main
 
 import (
 	"context"
 	"flag"
+	"fmt"
 
 	"github.com/berth-scheduler/berth/decider/policy"
 	"github.com/berth-scheduler/berth/decider/process"
@@ -27,6 +29,7 @@ var program = process.Program{
 	Flags: func(flags *flag.FlagSet) process.Configure {
 		file := flags.String("config", "", "`file` with a KubeSchedulerConfiguration, whose profiles say which rules apply to which scheduler name; empty means kube-scheduler's default profile for every one")
 		name := flags.String("policy", "default", "which of the nodes that can take a pod it gets: default, first or random")
+		solver := flags.String("solver", "indexed", "indexed, or plain to look at every node for every pod; the answers are the same")
 		return func(context.Context) (service.Config, []any, error) {
 			p, err := policy.Named(*name)
 			if err != nil {
@@ -36,7 +39,11 @@ var program = process.Program{
 			if err != nil {
 				return service.Config{}, nil, process.UsageError{Err: err}
 			}
-			return service.Config{Policy: p, Profiles: profiles}, []any{"policy", p.Name(), "profiles", schedulerNames(profiles)}, nil
+			if *solver != "indexed" && *solver != "plain" {
+				return service.Config{}, nil, process.UsageError{Err: fmt.Errorf("--solver %q is neither indexed nor plain", *solver)}
+			}
+			about := []any{"policy", p.Name(), "profiles", schedulerNames(profiles), "solver", *solver}
+			return service.Config{Policy: p, Profiles: profiles, PlainSolver: *solver == "plain"}, about, nil
 		}
 	},
 }

@@ -25,7 +25,6 @@ type serveOptions struct {
 	maxConcurrent   int
 	maxWaiting      int
 	maxStateBytes   int64
-	solver          string
 	stateDigest     bool
 	drainTimeout    time.Duration
 	tlsCertFile     string
@@ -65,7 +64,6 @@ func (p Program) parseServeOptions(args []string, stdout io.Writer) (*serveOptio
 	flags.IntVar(&o.maxConcurrent, "max-concurrent", 0, "requests decided at once; 0 is one per processor")
 	flags.IntVar(&o.maxWaiting, "max-waiting", 64, "requests that may wait for their turn; more are refused with RESOURCE_EXHAUSTED")
 	flags.Int64Var(&o.maxStateBytes, "max-state-bytes", 4<<30, "most bytes of encoded records in the state that a watcher feeds; decoded they take about four times as much")
-	flags.StringVar(&o.solver, "solver", "indexed", "indexed, or plain to look at every node for every pod; the answers are the same")
 	flags.BoolVar(&o.stateDigest, "state-digest", true, "answer with a digest of the state, for comparing answers; false saves time on large clusters")
 	flags.DurationVar(&o.drainTimeout, "drain-timeout", 10*time.Second, "how long requests in flight may take to end after SIGTERM")
 	flags.StringVar(&o.tlsCertFile, "tls-cert-file", "", "`file` with the server's certificate chain (PEM); read again when it changes")
@@ -121,9 +119,6 @@ func (o *serveOptions) validate() error {
 	}
 	if o.maxStateBytes <= 0 {
 		complain("--max-state-bytes %d must be positive", o.maxStateBytes)
-	}
-	if o.solver != "indexed" && o.solver != "plain" {
-		complain("--solver %q is neither indexed nor plain", o.solver)
 	}
 	if o.drainTimeout <= 0 {
 		complain("--drain-timeout %v must be positive", o.drainTimeout)

@@ -105,7 +105,6 @@ func (p Program) serve(ctx context.Context, args []string, stdout, stderr io.Wri
 	config.MaxConcurrent = o.maxConcurrent
 	config.MaxWaiting = o.maxWaiting
 	config.MaxStateBytes = o.maxStateBytes
-	config.PlainSolver = o.solver == "plain"
 	config.OmitStateDigest = !o.stateDigest
 	config.DrainTimeout = o.drainTimeout
 	config.Logger = klog.Background()
