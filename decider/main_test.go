@@ -21,6 +21,10 @@ func TestPolicy(t *testing.T) {
 	if want := "decider: unknown policy \"best\": it is one of default, first, random\n"; status != 2 || stderr != want {
 		t.Errorf("status %d, %q, want 2, %q", status, stderr, want)
 	}
+	status, _, stderr = command("{}", "decide", "--solver", "fast")
+	if want := "decider: --solver \"fast\" is neither indexed nor plain\n"; status != 2 || stderr != want {
+		t.Errorf("status %d, %q, want 2, %q", status, stderr, want)
+	}
 }
 
 // configFile writes a configuration file and returns its name.
