@@ -182,6 +182,9 @@ func (b *bench) measure(ctx context.Context, plan []cell) (results []result.Resu
 			if ctx.Err() != nil {
 				return nil, interrupted(ctx, err)
 			}
+			if !b.cluster.local.alive() {
+				return nil, b.cluster.local.failure()
+			}
 			if err != nil {
 				r.Problems = append(r.Problems, err.Error())
 			}

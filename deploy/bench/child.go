@@ -135,18 +135,26 @@ func (c *child) await(ctx context.Context, ready func(context.Context) error) er
 	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()
 	err := poll(ctx, pollInterval, func(ctx context.Context) error {
-		select {
-		case <-c.exited:
+		if !c.alive() {
 			cancel()
 			return c.failure()
-		default:
-			return ready(ctx)
 		}
+		return ready(ctx)
 	})
 	if err != nil {
 		return fmt.Errorf("%s: %w", c.program, err)
 	}
 	return nil
+}
+
+// alive says whether c has not ended yet.
+func (c *child) alive() bool {
+	select {
+	case <-c.exited:
+		return false
+	default:
+		return true
+	}
 }
 
 // said returns the rest of the line of c's log that begins with prefix.

@@ -217,10 +217,8 @@ func (t *trial) await(ctx context.Context) error {
 		case <-look.C:
 		}
 		for _, c := range t.children {
-			select {
-			case <-c.exited:
+			if !c.alive() {
 				return c.failure()
-			default:
 			}
 		}
 		if _, _, last := t.timeline.Progress(); time.Since(last) > stallTimeout {
