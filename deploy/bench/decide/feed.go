@@ -80,17 +80,17 @@ func (f *feed) receive() {
 func (f *feed) receiveOne() error {
 	var frame []byte
 	if err := f.stream.RecvMsg(&frame); err != nil {
-		return fmt.Errorf("Sync: %w", err)
+		return fmt.Errorf("sync: %w", err)
 	}
 	r := &berthv1.SyncResponse{}
 	if err := proto.Unmarshal(frame, r); err != nil {
-		return fmt.Errorf("Sync: %w", err)
+		return fmt.Errorf("sync: %w", err)
 	}
 	if r.GetResync() != "" {
-		return fmt.Errorf("Sync: the decider wants everything anew: %s", r.GetResync())
+		return fmt.Errorf("sync: the decider wants everything anew: %s", r.GetResync())
 	}
 	for _, rejected := range r.GetRejectedRecords() {
-		return fmt.Errorf("Sync: the decider refuses a record: %v", rejected)
+		return fmt.Errorf("sync: the decider refuses a record: %v", rejected)
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -254,17 +254,17 @@ func (d *decider) decide(ctx context.Context, r *request) (*reply, error) {
 	var response []byte
 	start := time.Now()
 	if err := d.conn.Invoke(ctx, berthv1.DeciderService_Decide_FullMethodName, b, &response, grpc.ForceCodecV2(frames{})); err != nil {
-		return nil, fmt.Errorf("Decide: %w", err)
+		return nil, fmt.Errorf("decide: %w", err)
 	}
 	out := &reply{time: time.Since(start), answers: make([]answer, r.count)}
 	digest, err := readAnswers(response, out.answers)
 	out.digest = digest
 	if err != nil {
-		return nil, fmt.Errorf("Decide: %w", err)
+		return nil, fmt.Errorf("decide: %w", err)
 	}
 	for i := r.refused; i < r.count; i++ {
 		if o := out.answers[i].outcome; o != berthv1.Outcome_OUTCOME_PLACED && o != berthv1.Outcome_OUTCOME_REJECTED {
-			return nil, fmt.Errorf("Decide: pod %d of %d was neither placed nor rejected: %s", i, r.count, describe(&out.answers[i]))
+			return nil, fmt.Errorf("decide: pod %d of %d was neither placed nor rejected: %s", i, r.count, describe(&out.answers[i]))
 		}
 	}
 	return out, nil

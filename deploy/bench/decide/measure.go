@@ -311,7 +311,7 @@ func (p *placements) replace(classes []*workload.Class, first int, answers []ans
 		}
 		node, ok := p.cluster.NodeIndex(answers[i].node)
 		if !ok {
-			return fmt.Errorf("Decide: there is no node %q", answers[i].node)
+			return fmt.Errorf("decide: there is no node %q", answers[i].node)
 		}
 		pod := first + i
 		if err := p.feed.add(fieldPlaced, func(b []byte) []byte {

@@ -209,7 +209,7 @@ func placed(cluster *workload.Cluster, answers []answer) ([]int32, error) {
 		if answers[i].outcome == berthv1.Outcome_OUTCOME_PLACED {
 			node, ok := cluster.NodeIndex(answers[i].node)
 			if !ok {
-				return nil, fmt.Errorf("Decide: there is no node %q", answers[i].node)
+				return nil, fmt.Errorf("decide: there is no node %q", answers[i].node)
 			}
 			nodes[i] = int32(node)
 		}
