@@ -23,7 +23,9 @@ package index
 
 import (
 	"cmp"
+	"encoding/binary"
 	"hash/maphash"
+	"strings"
 
 	"github.com/berth-scheduler/berth/decider/internal/filter"
 	"github.com/berth-scheduler/berth/decider/internal/model"
@@ -159,10 +161,23 @@ func (x *Index) announce(pods []*model.Pod) {
 	}
 	for _, p := range pods {
 		if p != nil {
-			x.buffer = x.key(x.buffer[:0], p.Record)
-			x.announced[maphash.Bytes(x.seed, x.buffer)]++
+			x.announced[maphash.String(x.seed, x.keyOf(p))]++
 		}
 	}
+}
+
+// keyOf returns the pod's key. Pods of one class share it.
+func (x *Index) keyOf(p *model.Pod) string {
+	if x.buffer = binary.AppendUvarint(x.buffer[:0], x.readVersion); strings.HasPrefix(p.Key, string(x.buffer)) {
+		return p.Key
+	}
+	x.buffer = x.key(x.buffer, p.Record)
+	if c := x.classes[string(x.buffer)]; c != nil {
+		p.Key = c.key
+	} else {
+		p.Key = string(x.buffer)
+	}
+	return p.Key
 }
 
 // Stats returns what the index did so far.
@@ -221,8 +236,7 @@ func (x *Index) decide(r *solve.Request, index int, p *model.Pod) (_ *berthv1.De
 // classFor returns the pod's class, up to date, or nil if there is none.
 func (x *Index) classFor(p *model.Pod, profile *solve.Profile, scores []score.Rule) *class {
 	s := x.snapshot
-	x.buffer = x.key(x.buffer[:0], p.Record)
-	c := x.classes[string(x.buffer)]
+	c := x.classes[x.keyOf(p)]
 	if c != nil {
 		gap := x.clock - c.lastUse
 		c.lastUse = x.clock
@@ -265,10 +279,9 @@ func hasSignals(scores []score.Rule) bool {
 // maxUses is how many keys of classes that are not there are remembered.
 const maxUses = 1 << 16
 
-// newClass makes a class for the pod whose key is in the buffer, or returns nil if it is
-// not worth it yet.
+// newClass makes a class for the pod, or returns nil if it is not worth it yet.
 func (x *Index) newClass(p *model.Pod, profile *solve.Profile, scores []score.Rule) *class {
-	hash := maphash.Bytes(x.seed, x.buffer)
+	hash := maphash.String(x.seed, p.Key)
 	u := x.uses[hash]
 	gap := x.clock - u.last
 	u = use{u.count + 1, x.clock}
@@ -279,10 +292,9 @@ func (x *Index) newClass(p *model.Pod, profile *solve.Profile, scores []score.Ru
 		x.uses[hash] = u
 		return nil
 	}
-	key := string(x.buffer)
 	delete(x.uses, hash)
-	c := &class{x: x, key: key, pod: p, profile: profile, scores: scores, lastUse: x.clock}
-	x.classes[key] = c
+	c := &class{x: x, key: p.Key, pod: p, profile: profile, scores: scores, lastUse: x.clock}
+	x.classes[c.key] = c
 	c.rebuild()
 	return c
 }

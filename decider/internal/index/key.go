@@ -11,10 +11,10 @@ import (
 
 // key appends to b what rules and scores read of a pod, so that pods of one key are
 // decided alike. Of its labels only those count that a selector of its own or of a
-// placed pod reads: the index of a replica splits no class.
+// placed pod reads: the index of a replica splits no class. b begins with how many
+// labels those are.
 func (x *Index) key(b []byte, p *berthv1.Pod) []byte {
 	k := keyWriter{buffer: b}
-	k.number(int64(x.readVersion))
 	k.text(p.GetSchedulerName())
 	k.text(p.GetNamespace())
 	k.own = k.own[:0]

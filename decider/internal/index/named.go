@@ -52,7 +52,7 @@ func (x *Index) unnamed(p *model.Pod) *model.Pod {
 	record := proto.CloneOf(p.Record)
 	record.NodeAffinity.Required = nil
 	q := *p
-	q.Record, q.NodeAffinity = record, nil
+	q.Record, q.NodeAffinity, q.Key = record, nil, ""
 	return &q
 }
 

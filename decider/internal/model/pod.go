@@ -53,6 +53,8 @@ type Pod struct {
 	// NominatedNode is the node on which room is set aside for it; empty means
 	// none.
 	NominatedNode string
+	// Key is what an index knows equal pods by; empty until one has asked.
+	Key string
 }
 
 // ScoreAmounts are cpu in millicores and memory in bytes, by Resource.
