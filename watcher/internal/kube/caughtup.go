@@ -18,6 +18,9 @@ import (
 // listRetry is the time between two tries to list.
 const listRetry = time.Second
 
+// listPage is how many objects are read at a time.
+const listPage = 1000
+
 // CaughtUp waits until everything has been delivered that had happened to pods and
 // nodes when it was called, and whatever else existed at the start. A new leader calls
 // it before it decides anything: otherwise it could give away room that the old one's
@@ -36,11 +39,11 @@ func (w *Watch) CaughtUp(ctx context.Context) error {
 		// the list and never delivered again is not waited for.
 		kind.delivered.noteDeletions(true)
 		defer kind.delivered.noteDeletions(false)
-		var list *metav1.PartialObjectMetadataList
+		var want map[types.UID]string
+		var at string
 		err := wait.PollUntilContextCancel(ctx, listRetry, true, func(ctx context.Context) (bool, error) {
 			var err error
-			list, err = w.client.metadata.Resource(corev1.SchemeGroupVersion.WithResource(kind.resource)).
-				List(ctx, metav1.ListOptions{FieldSelector: kind.selector}) // no resourceVersion: by quorum
+			want, at, err = w.existing(ctx, kind.resource, kind.selector)
 			if err != nil {
 				klog.FromContext(ctx).Info("Listing failed; trying again", "resource", kind.resource, "err", err)
 			}
@@ -49,15 +52,11 @@ func (w *Watch) CaughtUp(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("list %s: %w", kind.resource, err)
 		}
-		want := make(map[types.UID]string, len(list.Items))
-		for i := range list.Items {
-			want[list.Items[i].UID] = list.Items[i].ResourceVersion
-		}
 		err = wait.PollUntilContextCancel(ctx, pollInterval, true, func(context.Context) (bool, error) {
-			return kind.delivered.reached(want, list.ResourceVersion), nil
+			return kind.delivered.reached(want, at), nil
 		})
 		if err != nil {
-			return fmt.Errorf("wait for the informer of %s to reach resourceVersion %s: %w", kind.resource, list.ResourceVersion, err)
+			return fmt.Errorf("wait for the informer of %s to reach resourceVersion %s: %w", kind.resource, at, err)
 		}
 	}
 	if missing := w.Missing(); len(missing) > 0 {
@@ -67,6 +66,27 @@ func (w *Watch) CaughtUp(ctx context.Context) error {
 		return fmt.Errorf("wait for the first list of %s: %w", strings.Join(w.Missing(), ", "), err)
 	}
 	return nil
+}
+
+// existing reads by quorum which objects exist, with their versions, and the version of
+// the list.
+func (w *Watch) existing(ctx context.Context, resource, selector string) (versions map[types.UID]string, at string, err error) {
+	versions = map[types.UID]string{}
+	// No resourceVersion: by quorum. In pages, of one moment, because the objects'
+	// metadata is large and only this little of it is kept.
+	options := metav1.ListOptions{FieldSelector: selector, Limit: listPage}
+	for {
+		list, err := w.client.metadata.Resource(corev1.SchemeGroupVersion.WithResource(resource)).List(ctx, options)
+		if err != nil {
+			return nil, "", err
+		}
+		for i := range list.Items {
+			versions[list.Items[i].UID] = list.Items[i].ResourceVersion
+		}
+		if options.Continue = list.Continue; options.Continue == "" {
+			return versions, list.ResourceVersion, nil
+		}
+	}
 }
 
 // delivered is what has been handed to the receiver of the events, which is later
