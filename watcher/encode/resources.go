@@ -19,6 +19,9 @@ var (
 	defaultMemory = *resource.NewQuantity(200*1024*1024, resource.DecimalSI)
 )
 
+// scoreDefaults has both. It is never changed.
+var scoreDefaults = corev1.ResourceList{corev1.ResourceCPU: defaultCPU, corev1.ResourceMemory: defaultMemory}
+
 // pendingRequests is what kube-scheduler's NodeResourcesFit filter counts for a
 // pod that wants a node.
 func pendingRequests(p *corev1.Pod) corev1.ResourceList {
@@ -31,11 +34,8 @@ func pendingRequests(p *corev1.Pod) corev1.ResourceList {
 // too.
 func pendingScoreRequests(p *corev1.Pod) corev1.ResourceList {
 	return podRequests(p, resourcehelper.PodResourcesOptions{
-		SkipPodLevelResources: true,
-		NonMissingContainerRequests: corev1.ResourceList{
-			corev1.ResourceCPU:    defaultCPU,
-			corev1.ResourceMemory: defaultMemory,
-		},
+		SkipPodLevelResources:       true,
+		NonMissingContainerRequests: scoreDefaults,
 	})
 }
 
@@ -56,11 +56,9 @@ func placedRequests(p *corev1.Pod) corev1.ResourceList {
 // nobody asks for get a default.
 func placedScoreRequests(p *corev1.Pod) corev1.ResourceList {
 	opts := placedOptions
-	opts.NonMissingContainerRequests = corev1.ResourceList{
-		corev1.ResourceCPU:    defaultCPU,
-		corev1.ResourceMemory: defaultMemory,
-	}
+	opts.NonMissingContainerRequests = scoreDefaults
 	if resourcehelper.IsPodLevelRequestsSet(p) {
+		opts.NonMissingContainerRequests = maps.Clone(scoreDefaults)
 		for name := range placedRequests(p) {
 			delete(opts.NonMissingContainerRequests, name)
 		}

@@ -54,12 +54,11 @@ func TestRequestsAreTheHelpers(t *testing.T) {
 		if containers == 1 && p.Spec.InitContainers == nil && p.Spec.Overhead == nil && p.Spec.Resources == nil {
 			plain++
 		}
-		defaults := corev1.ResourceList{corev1.ResourceCPU: defaultCPU, corev1.ResourceMemory: defaultMemory}
 		for _, opts := range []resourcehelper.PodResourcesOptions{
 			{},
-			{SkipPodLevelResources: true, NonMissingContainerRequests: defaults},
+			{SkipPodLevelResources: true, NonMissingContainerRequests: scoreDefaults},
 			placedOptions,
-			{UseStatusResources: true, InPlacePodLevelResourcesVerticalScalingEnabled: true, NonMissingContainerRequests: defaults},
+			{UseStatusResources: true, InPlacePodLevelResourcesVerticalScalingEnabled: true, NonMissingContainerRequests: scoreDefaults},
 		} {
 			if got, want := amounts(podRequests(p, opts)), amounts(resourcehelper.PodRequests(p, opts)); !maps.Equal(got, want) {
 				t.Fatalf("with %+v: %v, want %v", opts, got, want)
