@@ -100,6 +100,13 @@ ONLY ?=
 mutate: ## Break Berth's rules, one line at a time, and see that made-up clusters tell (ONLY)
 	go -C decider/upstream run ./mutate --only '$(ONLY)'
 
+# How many decisions the index itself has to make in `make laws`.
+DECISIONS ?= 1000000
+
+.PHONY: laws
+laws: ## Hold the index to the plain solver over random histories (DECISIONS SEED)
+	go test ./decider/internal/index -run TestIndexedEqualsPlain -count 1 -v -timeout 4h -decisions '$(DECISIONS)' -seed '$(SEED)'
+
 .PHONY: fuzz
 fuzz: bin/tally ## Fuzz every target for FUZZTIME (default 5s)
 	.ci/fuzz
