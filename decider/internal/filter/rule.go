@@ -23,6 +23,8 @@ type Rule struct {
 	// DefaultSpread are PodTopologySpread's constraints of pods without any of their
 	// own.
 	DefaultSpread []model.SpreadConstraint
+	// AddedAffinity is what NodeAffinity requires for every pod besides its own.
+	AddedAffinity []model.Term
 	// For compiles the rule for one pod: what depends on the pod alone, and what is
 	// counted over the cluster, is done here, once.
 	For func(p *model.Pod, s *model.Snapshot) Check
@@ -125,7 +127,7 @@ func Rules(names []string, args Args) ([]Rule, error) {
 		case "TaintToleration":
 			rule.For = taints
 		case "NodeAffinity":
-			rule.For = affinity(args.AddedAffinity)
+			rule.For, rule.AddedAffinity = affinity(args.AddedAffinity), args.AddedAffinity
 		case "NodePorts":
 			rule.For = ports
 		case "NodeResourcesFit":

@@ -53,8 +53,15 @@ type class struct {
 	attract  *attraction
 	signals  *score.Rule // NodeSignals; nil if it is not asked
 
-	tallies  []*tally // all of them
-	static   []verdict
+	// reads are the labels of nodes that static checks and ranked scores read; nil if
+	// they read more. looked is what came of it, last of the node before.
+	reads   []*domains
+	looked  map[lookKey]*looked
+	last    *looked
+	lastKey lookKey
+	unread  looked // of one node after the other, where reads is nil
+
+	tallies  []*tally  // all of them
 	verdicts []verdict // 0 is that the node can take the pod
 	cells    []cell    // by slot
 	groups   []*group
@@ -243,10 +250,9 @@ func (c *class) compile() {
 			if compiled.Reject == nil {
 				continue
 			}
-			kind := static
-			switch rule.Name {
-			case "Snapshot", "NodePorts", "NodeResourcesFit":
-				kind = dynamic
+			kind := dynamic
+			if isStatic(rule.Name) {
+				kind = static
 			}
 			c.checks = append(c.checks, check{rule: rule.Name, kind: kind, reject: compiled.Reject})
 			if compiled.Free != nil {
@@ -307,6 +313,7 @@ func (c *class) compile() {
 			}
 		}
 	}
+	c.readLabels()
 	hard, softs := len(c.spread), 0
 	if c.soft != nil {
 		softs = len(c.soft.constraints)
@@ -341,7 +348,7 @@ func (c *class) build() {
 		}
 	}
 	for _, n := range x.snapshot.Nodes {
-		c.judgeRecord(n)
+		c.cells[n.Slot].static = c.look(n).static
 		c.judge(n)
 	}
 	c.regroup()
@@ -513,22 +520,6 @@ func (c *class) touch(t *tally, id int32) {
 	}
 	for slot := t.domains.first[id]; slot != none; slot = t.domains.next[slot] {
 		c.x.markSlot(slot)
-	}
-}
-
-// judgeRecord asks the static checks about a node.
-func (c *class) judgeRecord(n *model.Node) {
-	cell := &c.cells[n.Slot]
-	cell.static = 0
-	for place := range c.checks {
-		ch := &c.checks[place]
-		if ch.kind != static {
-			continue
-		}
-		if c.x.reasons = ch.reject(n, c.x.reasons[:0]); len(c.x.reasons) > 0 {
-			cell.static = c.verdict(place, c.x.reasons)
-			return
-		}
 	}
 }
 

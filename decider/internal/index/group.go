@@ -69,9 +69,8 @@ func (c *class) groupKey(n *model.Node) (key groupKey) {
 			part++
 		}
 	}
-	for i := range c.ranked {
-		key[part] = c.ranked[i].scorer.Score(n)
-		part++
+	if len(c.ranked) > 0 {
+		part += copy(key[part:], c.look(n).raw[:len(c.ranked)])
 	}
 	if c.soft != nil {
 		for i, hosts := range c.soft.hosts {
@@ -201,7 +200,7 @@ func (c *class) moved(e *change) (regroup bool) {
 	}
 	cell := &c.cells[n.Slot]
 	existed := cell.static != absent
-	c.judgeRecord(n)
+	cell.static = c.look(n).static
 	return !existed || c.groups == nil || c.groups[cell.group].key != c.groupKey(n)
 }
 

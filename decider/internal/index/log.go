@@ -52,6 +52,7 @@ func (x *Index) NodeCame(n *model.Node) {
 		x.names[n.Slot] = n.Name
 		x.order++
 	}
+	x.looks.came(n)
 	for _, d := range x.domains {
 		d.came(n)
 	}
