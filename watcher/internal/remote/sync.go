@@ -87,15 +87,14 @@ func (r *replica) keepFed(ctx context.Context) {
 		if described == nil {
 			return
 		}
-		began := time.Now()
 		err := r.sync(ctx, log)
+		if r.progress().held > 0 {
+			pause = 0 // it went well for a while
+		}
 		r.move(func(p *progress) { *p = progress{} })
 		r.target.pool.release(r)
 		if ctx.Err() != nil {
 			return
-		}
-		if time.Since(began) > maxSyncPause {
-			pause = 0
 		}
 		pause = min(max(2*pause, minSyncPause), maxSyncPause)
 		switch status.Code(err) {

@@ -3,6 +3,7 @@ package remote
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"slices"
 	"strings"
@@ -18,6 +19,8 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/berth-scheduler/berth/decider/policy"
+	"github.com/berth-scheduler/berth/decider/service"
 	berthv1 "github.com/berth-scheduler/berth/proto/berth/v1"
 	"github.com/berth-scheduler/berth/proto/digest"
 	"github.com/berth-scheduler/berth/watcher/internal/cluster"
@@ -618,4 +621,56 @@ func TestStandby(t *testing.T) {
 	}
 	close(leads)
 	r.settled(t, 1)
+}
+
+// A real decider that is fed anything, over connections that break, answers for the very
+// state that the cluster is in.
+func TestDeciderHoldsTheSame(t *testing.T) {
+	const steps, breaks = 300, 25
+	d := serve(t, "127.0.0.1:0", service.Config{Policy: policy.First()})
+	cluster := newSource(node("n0"))
+	r := run(t, Config{Deciders: names(d.address), State: cluster.get})
+	r.wait(t, d.address)
+	random := rand.New(rand.NewPCG(1, 2))
+	name := func(kind string) string { return fmt.Sprint(kind, random.IntN(8)) }
+	referred := 0
+	for i := range steps {
+		if i%breaks == breaks-1 {
+			d.mu.Lock()
+			for _, conn := range d.conns {
+				conn.Close()
+			}
+			d.conns = nil
+			d.mu.Unlock()
+		}
+		if i%breaks == 5 { // until then it is not known which way it is asked
+			now, _ := cluster.get(t.Context())
+			r.settled(t, now.Snapshot.GetVersion())
+		}
+		labels := map[string]string{"step": fmt.Sprint(i)}
+		n, p := node(name("n")), pod(name("p"), name("n"))
+		n.Labels, p.Labels = labels, labels
+		cluster.change(r.Pool, []*berthv1.Changes{
+			changes(n), changes(p), changes(p, n), changes(pod("odd", "")), // no node is a fault
+			changes(&berthv1.Namespace{Name: name("ns"), Labels: labels}), changes(&berthv1.DisruptionBudget{Namespace: "ns", Name: name("b"), DisruptionsAllowed: int32(i)}),
+			{RemovedNodes: []string{name("n")}}, {RemovedPlacedPods: []string{name("p"), "odd"}}, {RemovedNamespaces: []string{name("ns")}},
+			{RemovedDisruptionBudgets: []*berthv1.DisruptionBudgetKey{{Namespace: "ns", Name: name("b")}}},
+		}[random.IntN(10)])
+		decided, attempts := r.ask(t, cluster)
+		if decided.Err != nil {
+			continue // the connection is being made again
+		}
+		now, _ := cluster.get(t.Context())
+		want := digest.Of(now.Snapshot).String()
+		if got := decided.Response; got.GetVersion() != now.Snapshot.GetVersion() || got.GetStateDigest() != want {
+			t.Fatalf("step %d, %s: it decided on version %d with digest %s; the state is version %d with digest %s",
+				i, attempts, got.GetVersion(), got.GetStateDigest(), now.Snapshot.GetVersion(), want)
+		}
+		if r.targets[0].all()[0].progress().held > 0 {
+			referred++
+		}
+	}
+	if referred < steps/2 {
+		t.Errorf("it was fed for %d of %d questions", referred, steps)
+	}
 }
