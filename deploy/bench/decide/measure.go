@@ -244,14 +244,17 @@ const firstSeed = 7
 func (s *session) steady(ctx context.Context, m *Measurement, classes []*workload.Class, l limits, empty, took time.Duration) error {
 	p := &placements{session: s}
 	next, batch := m.FirstPods, m.FirstPods
-	learnt := next
+	learnt, patience := next, 1
 	if s.solver == indexed {
-		learnt += 4 * len(classes)
+		learnt, patience = learnt+4*len(classes), 2 // what it learns takes time once
 	}
 	for warmedUp := time.Duration(0); warmedUp < 10*l.seconds; warmedUp += took {
-		if quick := took-empty < l.seconds/8; quick && batch < l.batch {
+		if took-empty < l.seconds/8 && batch < l.batch {
 			batch = min(8*batch, l.batch)
-		} else if next >= learnt {
+		} else {
+			patience--
+		}
+		if patience <= 0 && next >= learnt {
 			break
 		}
 		r, err := s.ask(ctx, classes, next, batch, uint64(next))

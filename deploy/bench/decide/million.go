@@ -133,7 +133,7 @@ func million(ctx context.Context, start starter, o *millionOptions, out, progres
 func place(ctx context.Context, d *decider, feed *feed, cluster *workload.Cluster, f *Figures, h *history, progress io.Writer) error {
 	classes := workload.Mixed()
 	feed.sent = transfer{}
-	began := time.Now()
+	began, cpu := time.Now(), d.cpu()
 	next := f.request(classes, 0)
 	for batch := range f.batches() {
 		r := next
@@ -177,7 +177,8 @@ func place(ctx context.Context, d *decider, feed *feed, cluster *workload.Cluste
 			return err
 		}
 		if batch%16 == 15 {
-			fmt.Fprintf(progress, "%s: %d of %d batches; the last took %s\n", seconds(time.Since(began)), batch+1, f.batches(), short(a.time))
+			fmt.Fprintf(progress, "%s: %d of %d batches; the last took %s; the decider has used %s of processor time\n",
+				seconds(time.Since(began)), batch+1, f.batches(), short(a.time), seconds(d.cpu()-cpu))
 		}
 	}
 	err := feed.await()
