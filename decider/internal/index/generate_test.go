@@ -25,7 +25,6 @@ var extended = []string{gpu, gpu, licence, "example.com/fpga", "example.com/nic"
 var (
 	zones          = []string{"z1", "z1", "z2", "z2", "z3", ""}
 	namespaceNames = []string{"a", "a", "a", "b", "c", "ghost"}
-	apps           = []string{"web", "db", "job"}
 	imageNames     = []string{"app:v1", "base:latest", "tools:latest"}
 	featureNames   = []string{"RestartAllContainersOnContainerExits", "UserNamespacesHostNetworkSupport"}
 )
