@@ -54,12 +54,14 @@ type class struct {
 	signals  *score.Rule // NodeSignals; nil if it is not asked
 
 	// reads are the labels of nodes that static checks and ranked scores read; nil if
-	// they read more. looked is what came of it, last of the node before.
-	reads   []*domains
-	looked  map[lookKey]*looked
-	last    *looked
-	lastKey lookKey
-	unread  looked // of one node after the other, where reads is nil
+	// they read more. looked is what came of it, recent of some of them.
+	reads  []*domains
+	looked map[lookKey]*looked
+	recent [recents]struct {
+		key    lookKey
+		looked *looked
+	}
+	unread looked // of one node after the other, where reads is nil
 
 	tallies  []*tally  // all of them
 	verdicts []verdict // 0 is that the node can take the pod
@@ -216,6 +218,9 @@ func (c *class) size() int64 {
 func (c *class) compile() {
 	p, s := c.pod, c.x.snapshot
 	c.facts = s.Facts
+	if c.unfit = len(p.Spread)+len(p.Affinity.Required)+len(p.Affinity.AntiRequired) > maxParts; c.unfit {
+		return
+	}
 	for _, rule := range c.profile.Rules {
 		switch rule.Name {
 		case filter.PodTopologySpread:
@@ -332,6 +337,9 @@ func (c *class) build() {
 	x := c.x
 	x.readAll()
 	c.seen, c.order = x.now(), x.order
+	if c.unfit {
+		return
+	}
 	c.verdicts = []verdict{{place: len(c.checks), evictable: false}}
 	c.cells = make([]cell, len(x.at))
 	for slot := range c.cells {
@@ -356,6 +364,9 @@ func (c *class) build() {
 
 // came counts a node without its pods.
 func (c *class) came(n *model.Node) {
+	if len(c.spread) == 0 && c.soft == nil {
+		return
+	}
 	if c.x.at[n.Slot] == n {
 		c.cells[n.Slot].includes = c.includes(n)
 	}

@@ -126,12 +126,19 @@ func counted(q *model.PlacedPod, namespace string, selector *model.LabelSelector
 	return q.Namespace == namespace && !q.Terminating && !selector.SelectsAll() && selector.Matches(q.Labels)
 }
 
+// maxTallies is how many tallies a class has at most.
+const maxTallies = 4 * maxParts
+
 // nearby are tallies by topology key, in the order in which the keys were met.
 type nearby []*tally
 
 func (l *nearby) of(x *Index, c *class, key string) *tally {
 	if i := slices.IndexFunc(*l, func(t *tally) bool { return t.domains.key == key }); i >= 0 {
 		return (*l)[i]
+	}
+	if len(c.tallies) > maxTallies {
+		c.unfit = true
+		return c.tallies[0]
 	}
 	t := &tally{domains: x.domainsOf(key)}
 	t.fine = x.fine(t.domains)

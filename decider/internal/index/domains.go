@@ -30,10 +30,15 @@ func newDomains(key string, s *model.Snapshot) *domains {
 	return d
 }
 
-func (d *domains) came(n *model.Node) {
-	for len(d.of) <= n.Slot {
+// grow makes room for so many slots.
+func (d *domains) grow(slots int) {
+	for len(d.of) < slots {
 		d.of, d.next, d.before = append(d.of, lacking), append(d.next, none), append(d.before, none)
 	}
+}
+
+func (d *domains) came(n *model.Node) {
+	d.grow(n.Slot + 1)
 	value, ok := n.Labels[d.key]
 	if !ok {
 		return
@@ -74,5 +79,3 @@ func (d *domains) gone(n *model.Node) {
 		d.present--
 	}
 }
-
-func (d *domains) bytes() int64 { return int64(len(d.of))*12 + int64(len(d.ids))*64 }

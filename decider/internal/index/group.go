@@ -19,30 +19,41 @@ func (c *class) regroup() {
 	if c.unfit {
 		return
 	}
-	last := int32(-1)
-	for rank, n := range x.snapshot.Nodes {
+	var recent [recents]int32 // numbers of groups, and one more
+	sizes := make([]int, 0, 64)
+	for _, n := range x.snapshot.Nodes {
 		key := c.groupKey(n)
-		if last < 0 || c.groups[last].key != key {
-			last = c.groupOf(key)
+		at := &recent[recentOf(key[:])]
+		if *at == 0 || c.groups[*at-1].key != key {
+			*at = c.groupOf(key) + 1
 		}
-		g := c.groups[last]
+		i := *at - 1
+		if int(i) == len(sizes) {
+			sizes = append(sizes, 0)
+		}
 		cell := &c.cells[n.Slot]
-		cell.group, cell.place = last, int32(len(g.slots))
-		g.slots, g.ranks = append(g.slots, int32(n.Slot)), append(g.ranks, int32(rank))
-		g.have(cell.verdict, 1)
+		cell.group, cell.place = i, int32(sizes[i])
+		sizes[i]++
 	}
 	if len(c.groups) > x.mostGroups() {
 		c.unfit = true
 		return
 	}
-	for _, g := range c.groups {
-		for place, slot := range g.slots {
-			if cell := &c.cells[slot]; cell.verdict == 0 {
-				t := g.tree(cell.dyn)
-				t.nodes++
-				t.levels[0][place] = cell.local
-			}
+	for i, g := range c.groups {
+		g.slots, g.ranks = make([]int32, sizes[i]), make([]int32, sizes[i])
+	}
+	for rank, n := range x.snapshot.Nodes {
+		cell := &c.cells[n.Slot]
+		g := c.groups[cell.group]
+		g.slots[cell.place], g.ranks[cell.place] = int32(n.Slot), int32(rank)
+		g.have(cell.verdict, 1)
+		if cell.verdict == 0 {
+			t := g.tree(cell.dyn)
+			t.nodes++
+			t.levels[0][cell.place] = cell.local
 		}
+	}
+	for _, g := range c.groups {
 		for i := range g.trees {
 			g.trees[i].fill()
 		}

@@ -45,8 +45,9 @@ type Scored interface {
 type Config struct {
 	// MaxBytes bounds what is remembered about classes. 0 means 1 GiB.
 	MaxBytes int64
-	// MinUses is from which pod of a class on it is indexed; a pod for which others are
-	// counted is from its first on, for that is most of the work. 0 means the third.
+	// MinUses is how many pods of a class there must be, in one request or so far, for it
+	// to be indexed; 2 are enough where others are counted for them, for that is most of
+	// the work. 0 means 3.
 	MinUses int
 	// Coarse is how many domains a topology key may have for nodes to be grouped by
 	// them, however few nodes there are. 0 means 32.
@@ -287,7 +288,11 @@ func (x *Index) newClass(p *model.Pod, profile *solve.Profile, scores []score.Ru
 	u := x.uses[hash]
 	gap := x.clock - u.last
 	u = use{u.count + 1, x.clock}
-	if u.count < x.config.MinUses && x.announced[hash] < x.config.MinUses && !countsOthers(p) || !x.makeRoom(u.count, gap) {
+	enough := x.config.MinUses
+	if countsOthers(p) {
+		enough = min(enough, 2)
+	}
+	if max(u.count, x.announced[hash]) < enough || !x.makeRoom(u.count, gap) {
 		if len(x.uses) >= maxUses {
 			clear(x.uses)
 		}
@@ -295,6 +300,7 @@ func (x *Index) newClass(p *model.Pod, profile *solve.Profile, scores []score.Ru
 		return nil
 	}
 	delete(x.uses, hash)
+	x.forget()
 	c := &class{x: x, key: p.Key, pod: p, profile: profile, scores: scores, lastUse: x.clock}
 	x.classes[c.key] = c
 	c.rebuild()
@@ -355,12 +361,24 @@ func (x *Index) domainsOf(key string) *domains {
 	d := x.domains[key]
 	if d == nil {
 		d = newDomains(key, x.snapshot)
-		for len(d.of) < len(x.at) {
-			d.of, d.next, d.before = append(d.of, lacking), append(d.next, none), append(d.before, none)
-		}
+		d.grow(len(x.at))
 		x.domains[key] = d
 	}
 	return d
+}
+
+// maxDomains is of how many labels the values are kept.
+const maxDomains = 64
+
+// forget lets go of all classes and labels, if there are more labels than that.
+func (x *Index) forget() {
+	if len(x.domains) <= maxDomains {
+		return
+	}
+	for _, c := range x.classes {
+		x.evict(c)
+	}
+	clear(x.domains)
 }
 
 // fine says whether a topology key has too many domains for nodes to be grouped by them:

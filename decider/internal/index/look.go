@@ -2,6 +2,7 @@ package index
 
 import (
 	"encoding/binary"
+	"slices"
 
 	"github.com/berth-scheduler/berth/decider/internal/filter"
 	"github.com/berth-scheduler/berth/decider/internal/model"
@@ -64,16 +65,12 @@ const maxLooked = 4096
 // readLabels finds the labels that the class's rules and scores read of nodes' records.
 // reads stays nil if they read more than labels, or too many.
 func (c *class) readLabels() {
-	reads := []*domains{}
+	keys := []string{}
 	fit := true
 	read := func(r *model.Requirement) {
-		d := c.x.domainsOf(r.Key)
-		for _, other := range reads {
-			if other == d {
-				return
-			}
+		if !slices.Contains(keys, r.Key) {
+			keys = append(keys, r.Key)
 		}
-		reads = append(reads, d)
 	}
 	terms := func(list []model.Term) {
 		for i := range list {
@@ -101,8 +98,12 @@ func (c *class) readLabels() {
 			weighted(c.scores[i].Args.AddedPreferred)
 		}
 	}
-	if fit && len(reads) < maxParts && len(c.ranked) <= maxParts {
-		c.reads, c.looked = reads, map[lookKey]*looked{}
+	if !fit || len(keys) >= maxParts || len(c.ranked) > maxParts {
+		return
+	}
+	c.reads, c.looked = []*domains{}, map[lookKey]*looked{}
+	for _, key := range keys {
+		c.reads = append(c.reads, c.x.domainsOf(key))
 	}
 }
 
@@ -116,8 +117,9 @@ func (c *class) look(n *model.Node) *looked {
 	for i, d := range c.reads {
 		key[i+1] = d.of[n.Slot]
 	}
-	if c.last != nil && c.lastKey == key {
-		return c.last
+	at := &c.recent[recentOf(key[:])]
+	if at.looked != nil && at.key == key {
+		return at.looked
 	}
 	l := c.looked[key]
 	if l == nil {
@@ -128,8 +130,21 @@ func (c *class) look(n *model.Node) *looked {
 		}
 		c.looked[key] = l
 	}
-	c.last, c.lastKey = l, key
+	at.key, at.looked = key, l
 	return l
+}
+
+// recents is how many keys are found without a map, a power of 2: nodes of different
+// kinds mostly take turns.
+const recents = 64
+
+// recentOf is where a key is among the recent ones.
+func recentOf[T int32 | int64](key []T) int {
+	hash := uint64(0)
+	for _, part := range key {
+		hash = (hash ^ uint64(part)) * 0x9e3779b97f4a7c15
+	}
+	return int(hash >> (64 - 6))
 }
 
 // lookAt asks the static checks and the ranked scores about n.

@@ -41,9 +41,6 @@ func (t *tree) top() int32 {
 	return last[0]
 }
 
-// at is the value of a place.
-func (t *tree) at(place int32) int32 { return t.levels[0][place] }
-
 // set gives a place a value.
 func (t *tree) set(place, value int32) {
 	before := t.levels[0][place]
