@@ -17,9 +17,9 @@ import (
 const (
 	// epoch names the state of every decider here: each is fed once.
 	epoch = "bench"
-	// maxChanges is how large a message of changes may become (1 MiB) less room for one
-	// more record.
-	maxChanges = 1<<20 - 4096
+	// maxChanges is from which size on a message of changes is sent: far below the 1 MiB
+	// that it may have, so that the decider takes one while it decodes the next.
+	maxChanges = 64 << 10
 	// headroom is kept free before the changes of a message, for what stands there.
 	headroom = 64
 
@@ -130,7 +130,7 @@ func (f *feed) failure() error {
 func (f *feed) add(field protowire.Number, fill func(b []byte) []byte) error {
 	f.record = fill(f.record[:0])
 	if f.changes == nil {
-		f.changes = make([]byte, headroom, 1<<20)
+		f.changes = make([]byte, headroom, maxChanges+4096)
 	}
 	f.changes = appendBytes(f.changes, field, f.record)
 	f.sent.Records++
