@@ -345,18 +345,21 @@ func (c *class) build() {
 	for slot := range c.cells {
 		c.cells[slot] = cell{verdict: absent, static: absent}
 	}
-	for _, n := range x.snapshot.Nodes {
-		c.came(n)
-		pods := n.Pods
-		if !c.counts() {
-			pods = n.Affine
-		}
-		for _, q := range pods {
-			c.count(q, n, 1)
+	all := c.counts()
+	if all || x.snapshot.Affine > 0 {
+		for _, n := range x.snapshot.Nodes {
+			c.came(n)
+			pods := n.Pods
+			if !all {
+				pods = n.Affine
+			}
+			for _, q := range pods {
+				c.count(q, n, 1)
+			}
 		}
 	}
 	for _, n := range x.snapshot.Nodes {
-		c.cells[n.Slot].static = c.look(n).static
+		c.cells[n.Slot].static = c.look(int32(n.Slot)).static
 		c.judge(n)
 	}
 	c.regroup()

@@ -1,7 +1,5 @@
 package index
 
-import "github.com/berth-scheduler/berth/decider/internal/model"
-
 // regroup sorts all nodes into groups, by what is known of them.
 func (c *class) regroup() {
 	x := c.x
@@ -21,8 +19,9 @@ func (c *class) regroup() {
 	}
 	var recent [recents]int32 // numbers of groups, and one more
 	sizes := make([]int, 0, 64)
-	for _, n := range x.snapshot.Nodes {
-		key := c.groupKey(n)
+	slots := x.slots()
+	for _, slot := range slots {
+		key := c.groupKey(slot)
 		at := &recent[recentOf(key[:])]
 		if *at == 0 || c.groups[*at-1].key != key {
 			*at = c.groupOf(key) + 1
@@ -31,7 +30,7 @@ func (c *class) regroup() {
 		if int(i) == len(sizes) {
 			sizes = append(sizes, 0)
 		}
-		cell := &c.cells[n.Slot]
+		cell := &c.cells[slot]
 		cell.group, cell.place = i, int32(sizes[i])
 		sizes[i]++
 	}
@@ -42,10 +41,10 @@ func (c *class) regroup() {
 	for i, g := range c.groups {
 		g.slots, g.ranks = make([]int32, sizes[i]), make([]int32, sizes[i])
 	}
-	for rank, n := range x.snapshot.Nodes {
-		cell := &c.cells[n.Slot]
+	for rank, slot := range slots {
+		cell := &c.cells[slot]
 		g := c.groups[cell.group]
-		g.slots[cell.place], g.ranks[cell.place] = int32(n.Slot), int32(rank)
+		g.slots[cell.place], g.ranks[cell.place] = slot, int32(rank)
 		g.have(cell.verdict, 1)
 		if cell.verdict == 0 {
 			t := g.tree(cell.dyn)
@@ -71,22 +70,22 @@ func (c *class) groupOf(key groupKey) int32 {
 	return i
 }
 
-// groupKey is what n has in common with its group.
-func (c *class) groupKey(n *model.Node) (key groupKey) {
+// groupKey is what the node in a slot has in common with its group.
+func (c *class) groupKey(slot int32) (key groupKey) {
 	part := 0
 	for _, t := range c.tallies {
 		if !t.fine {
-			key[part] = int64(t.domains.of[n.Slot])
+			key[part] = int64(t.domains.of[slot])
 			part++
 		}
 	}
 	if len(c.ranked) > 0 {
-		part += copy(key[part:], c.look(n).raw[:len(c.ranked)])
+		part += copy(key[part:], c.look(slot).raw[:len(c.ranked)])
 	}
 	if c.soft != nil {
 		for i, hosts := range c.soft.hosts {
 			if hosts != nil {
-				key[part] = min(0, int64(c.x.domainsOf(c.soft.constraints[i].TopologyKey).of[n.Slot]))
+				key[part] = min(0, int64(c.x.domainsOf(c.soft.constraints[i].TopologyKey).of[slot]))
 			}
 		}
 	}
@@ -211,8 +210,8 @@ func (c *class) moved(e *change) (regroup bool) {
 	}
 	cell := &c.cells[n.Slot]
 	existed := cell.static != absent
-	cell.static = c.look(n).static
-	return !existed || c.groups == nil || c.groups[cell.group].key != c.groupKey(n)
+	cell.static = c.look(int32(n.Slot)).static
+	return !existed || c.groups == nil || c.groups[cell.group].key != c.groupKey(int32(n.Slot))
 }
 
 // regroupOne brings a node's group up to date with what is known of it now.

@@ -71,8 +71,11 @@ type Index struct {
 	names   []string
 	leaving map[int]bool
 	order   uint64
-	domains map[string]*domains
-	looks   looks
+	// slotsOf are the slots of the nodes in name order, as of slotsOrder.
+	slotsOf    []int32
+	slotsOrder uint64
+	domains    map[string]*domains
+	looks      looks
 	// read are the labels that placed pods' terms read, readVersion how many.
 	read        map[string]bool
 	readVersion uint64

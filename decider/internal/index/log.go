@@ -116,6 +116,18 @@ func (x *Index) settle() {
 	}
 }
 
+// slots are the slots of the nodes in name order.
+func (x *Index) slots() []int32 {
+	if x.slotsOrder != x.order || len(x.slotsOf) != len(x.snapshot.Nodes) {
+		x.slotsOf = x.slotsOf[:0]
+		for _, n := range x.snapshot.Nodes {
+			x.slotsOf = append(x.slotsOf, int32(n.Slot))
+		}
+		x.slotsOrder = x.order
+	}
+	return x.slotsOf
+}
+
 // learn notes which labels the terms of pods read that are placed or are to be.
 func (x *Index) learn(a *model.PodAffinity) {
 	note := func(key string) {

@@ -107,24 +107,24 @@ func (c *class) readLabels() {
 	}
 }
 
-// look is what the class makes of n's record.
-func (c *class) look(n *model.Node) *looked {
+// look is what the class makes of the record of the node in a slot.
+func (c *class) look(slot int32) *looked {
 	if c.reads == nil {
-		c.lookAt(n, &c.unread)
+		c.lookAt(c.x.at[slot], &c.unread)
 		return &c.unread
 	}
-	key := lookKey{c.x.looks.of[n.Slot]}
+	key := lookKey{c.x.looks.of[slot]}
 	for i, d := range c.reads {
-		key[i+1] = d.of[n.Slot]
+		key[i+1] = d.of[slot]
 	}
-	at := &c.recent[recentOf(key[:])]
+	at := &c.recent[recentOf(key[:len(c.reads)+1])]
 	if at.looked != nil && at.key == key {
 		return at.looked
 	}
 	l := c.looked[key]
 	if l == nil {
 		l = &looked{}
-		c.lookAt(n, l)
+		c.lookAt(c.x.at[slot], l)
 		if len(c.looked) >= maxLooked {
 			clear(c.looked)
 		}
