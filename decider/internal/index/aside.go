@@ -48,7 +48,7 @@ func (c *class) judgeWith(p *model.Pod, n *model.Node) {
 			added = append(added, m)
 		}
 	}
-	c.judge(n)
+	c.judgeNode(n)
 	for i := len(added) - 1; i >= 0; i-- {
 		n.Remove(added[i])
 	}

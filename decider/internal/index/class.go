@@ -61,7 +61,11 @@ type class struct {
 		key    lookKey
 		looked *looked
 	}
-	unread looked // of one node after the other, where reads is nil
+	// shaped is what is known of empty nodes by their shape. ownChecks is set if a tally
+	// is fine, so that checks depend on more.
+	shaped    []shaped
+	ownChecks bool
+	unread    looked // of one node after the other, where reads is nil
 
 	tallies  []*tally  // all of them
 	verdicts []verdict // 0 is that the node can take the pod
@@ -329,6 +333,7 @@ func (c *class) compile() {
 // tallied notes a tally: nodes are told apart by it from the next grouping on.
 func (c *class) tallied(t *tally) {
 	c.tallies = append(c.tallies, t)
+	c.ownChecks = c.ownChecks || t.fine
 	c.groups = nil
 }
 
@@ -358,9 +363,9 @@ func (c *class) build() {
 			}
 		}
 	}
-	for _, n := range x.snapshot.Nodes {
-		c.cells[n.Slot].static = c.look(int32(n.Slot)).static
-		c.judge(n)
+	for _, slot := range x.slots() {
+		c.cells[slot].static = c.look(slot).static
+		c.judge(slot)
 	}
 	c.regroup()
 }
@@ -537,33 +542,69 @@ func (c *class) touch(t *tally, id int32) {
 	}
 }
 
-// judge asks what else depends on the node itself: it sets its verdict, its local score
-// and its dyn.
-func (c *class) judge(n *model.Node) {
-	cell := &c.cells[n.Slot]
+// judge asks what else depends on the node in a slot: it sets its verdict, its local
+// score and its dyn.
+func (c *class) judge(slot int32) {
+	cell := &c.cells[slot]
+	shape := c.x.shapes.empty(slot)
+	if shape == 0 || c.ownChecks || c.nodes > 0 {
+		c.judgeNode(c.x.at[slot])
+		return
+	}
+	for len(c.shaped) <= int(shape) {
+		c.shaped = append(c.shaped, shaped{})
+	}
+	s := &c.shaped[shape]
+	if !s.known {
+		s.known = true
+		s.verdict, s.local = c.judgeDynamic(c.x.at[slot], len(c.checks))
+	}
 	cell.verdict = cell.static
-	limit := c.verdicts[cell.static].place
+	if c.verdicts[s.verdict].place < c.verdicts[cell.static].place {
+		cell.verdict = s.verdict
+	}
+	if cell.verdict == 0 {
+		cell.local, cell.dyn = s.local, c.dyn(slot)
+	}
+}
+
+// judgeNode is judge for a node as it is at the moment.
+func (c *class) judgeNode(n *model.Node) {
+	cell := &c.cells[n.Slot]
+	verdict, local := c.judgeDynamic(n, c.verdicts[cell.static].place)
+	switch {
+	case verdict != 0:
+		cell.verdict = verdict
+	case cell.static != 0:
+		cell.verdict = cell.static
+	default:
+		cell.verdict, cell.local, cell.dyn = 0, local, c.dyn(int32(n.Slot))
+	}
+}
+
+// judgeDynamic asks the checks before limit that do not depend on n's record alone and,
+// if none of them rules it out, the local scores.
+func (c *class) judgeDynamic(n *model.Node, limit int) (verdict, local int32) {
 	for place := range c.checks[:limit] {
 		ch := &c.checks[place]
 		reasons := c.x.reasons[:0]
-		switch ch.kind {
-		case static:
+		switch {
+		case ch.kind == static:
 			continue
-		case dynamic:
+		case ch.kind == dynamic:
 			reasons = ch.reject(n, reasons)
-		default:
+		case c.ownChecks:
 			if reason, rejected := c.rejectsNear(ch, true, func(d *domains) int32 { return d.of[n.Slot] }); rejected {
 				reasons = append(reasons, reason)
 			}
 		}
 		c.x.reasons = reasons
 		if len(reasons) > 0 {
-			cell.verdict = c.verdict(place, reasons)
-			break
+			return c.verdict(place, reasons), 0
 		}
 	}
-	if cell.verdict != 0 {
-		return
+	if limit < len(c.checks) {
+		return 0, 0 // the record rules it out
 	}
 	total := int64(0)
 	for i := range c.locals {
@@ -571,10 +612,9 @@ func (c *class) judge(n *model.Node) {
 	}
 	if total < 0 || total > math.MaxInt32 {
 		c.unfit = true
-		return
+		return 0, 0
 	}
-	cell.local = int32(total)
-	cell.dyn = c.dyn(n)
+	return 0, int32(total)
 }
 
 // rejectsNear asks a check that counts pods about a node whose domains are given: its
@@ -614,8 +654,8 @@ func anyNear(list nearby, fine bool, domain func(*domains) int32, why filter.Rea
 	return filter.Reason{}, false
 }
 
-// dynOf is what tells n from its group.
-func (c *class) dynOf(n *model.Node) (d dyn) {
+// dynOf is what tells the node in a slot from its group.
+func (c *class) dynOf(slot int32) (d dyn) {
 	part := 0
 	if c.soft != nil {
 		for _, hosts := range c.soft.hosts {
@@ -624,14 +664,14 @@ func (c *class) dynOf(n *model.Node) (d dyn) {
 					c.unfit = true
 					return d
 				}
-				d[part] = int64(hosts[n.Slot])
+				d[part] = int64(hosts[slot])
 				part++
 			}
 		}
 	}
 	if c.attract != nil {
 		for _, t := range c.attract.nearby {
-			if id := t.domains.of[n.Slot]; t.fine && id != lacking {
+			if id := t.domains.of[slot]; t.fine && id != lacking {
 				d[len(d)-1] += t.of(id)
 			}
 		}
@@ -639,9 +679,9 @@ func (c *class) dynOf(n *model.Node) (d dyn) {
 	return d
 }
 
-// dyn numbers what tells n from its group.
-func (c *class) dyn(n *model.Node) int32 {
-	d := c.dynOf(n)
+// dyn numbers what tells the node in a slot from its group.
+func (c *class) dyn(slot int32) int32 {
+	d := c.dynOf(slot)
 	if len(c.dyns) > 0 && c.dyns[0] == d {
 		return 0
 	}

@@ -186,7 +186,7 @@ func (c *class) repair() {
 			continue
 		}
 		old := c.cells[slot]
-		c.judge(n)
+		c.judge(slot)
 		if !regroup && !c.unfit {
 			c.regroupOne(&old, &c.cells[slot])
 		}

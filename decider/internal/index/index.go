@@ -76,6 +76,7 @@ type Index struct {
 	slotsOrder uint64
 	domains    map[string]*domains
 	looks      looks
+	shapes     shapes
 	// read are the labels that placed pods' terms read, readVersion how many.
 	read        map[string]bool
 	readVersion uint64
@@ -133,11 +134,12 @@ func New(s *model.Snapshot, plain *solve.Solver, config Config) *Index {
 		at: make([]*model.Node, s.Slots), names: make([]string, s.Slots), marks: make([]uint32, s.Slots),
 		removed: map[string]uint64{}, leaving: map[int]bool{}, domains: map[string]*domains{}, read: map[string]bool{},
 		classes: map[string]*class{}, uses: map[uint64]use{}, sizes: map[int32]bool{},
-		looks: looks{ids: map[string]int32{}}, announced: map[uint64]int{}, seed: maphash.MakeSeed(),
+		looks: looks{ids: map[string]int32{}}, shapes: shapes{ids: map[[model.Others]int64]int32{}}, announced: map[uint64]int{}, seed: maphash.MakeSeed(),
 	}
 	for _, n := range s.Nodes {
 		x.at[n.Slot], x.names[n.Slot] = n, n.Name
 		x.looks.came(n)
+		x.shapes.came(n)
 		for _, q := range n.Affine {
 			x.learn(&q.Affinity)
 		}

@@ -53,6 +53,7 @@ func (x *Index) NodeCame(n *model.Node) {
 		x.order++
 	}
 	x.looks.came(n)
+	x.shapes.came(n)
 	for _, d := range x.domains {
 		d.came(n)
 	}
@@ -75,6 +76,7 @@ func (x *Index) NodeGone(n *model.Node) {
 // the next version of the state: then neither is a change, if nobody has read of the
 // first.
 func (x *Index) PodMoved(q *model.PlacedPod, n *model.Node, by int64) {
+	x.shapes.pods[n.Slot] += int32(by)
 	if by > 0 {
 		if q.Affinity.Any() {
 			x.learn(&q.Affinity)

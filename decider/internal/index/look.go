@@ -173,3 +173,44 @@ func isStatic(rule string) bool {
 	}
 	return true
 }
+
+// shapes numbers what empty nodes offer, from 1 on; 0 is a node that is not understood or
+// offers what not every cluster has.
+type shapes struct {
+	ids map[[model.Others]int64]int32
+	of  []int32 // by slot, what the node offers if it is empty
+	// pods is how many pods are on the node in each slot.
+	pods []int32
+}
+
+func (s *shapes) came(n *model.Node) {
+	for len(s.of) <= n.Slot {
+		s.of, s.pods = append(s.of, 0), append(s.pods, 0)
+	}
+	s.of[n.Slot], s.pods[n.Slot] = 0, int32(len(n.Pods))
+	offers, alone := n.Allocatable.Common()
+	if !alone || !n.Understood {
+		return
+	}
+	id, ok := s.ids[offers]
+	if !ok && len(s.ids) < maxLooked {
+		id = int32(len(s.ids) + 1)
+		s.ids[offers] = id
+	}
+	s.of[n.Slot] = id
+}
+
+// empty is the shape of the node in a slot if it is empty, else 0.
+func (s *shapes) empty(slot int32) int32 {
+	if s.pods[slot] != 0 {
+		return 0
+	}
+	return s.of[slot]
+}
+
+// shaped is what the dynamic checks and local scores make of empty nodes of one shape.
+type shaped struct {
+	known   bool
+	verdict int32
+	local   int32
+}

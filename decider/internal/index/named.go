@@ -38,7 +38,7 @@ func (x *Index) decideNamed(r *solve.Request, index int, p *model.Pod, names map
 			total += c.locals[i].weight * c.locals[i].score(n)
 		}
 		one := &group{key: c.groupKey(int32(n.Slot)), slots: []int32{int32(n.Slot)}, ranks: []int32{int32(n.Index)}, having: []int32{1}}
-		x.candidates = append(x.candidates, candidate{group: one, tree: &tree{levels: [][]int32{{int32(total)}}}, dyn: c.dynOf(n)})
+		x.candidates = append(x.candidates, candidate{group: one, tree: &tree{levels: [][]int32{{int32(total)}}}, dyn: c.dynOf(int32(n.Slot))})
 	}
 	if len(x.candidates) == 0 {
 		return nil, nil, false

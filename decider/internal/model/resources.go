@@ -24,6 +24,9 @@ const (
 	others
 )
 
+// Others is how many resources every cluster has.
+const Others = int(others)
+
 // resources gives numbers to names.
 type resources struct {
 	names   []string
@@ -75,6 +78,10 @@ func (a *Amounts) Of(r Resource) int64 {
 	}
 	return a.more[r]
 }
+
+// Common returns the amounts of the resources that every cluster has; alone is set if
+// there are no others.
+func (a *Amounts) Common() (amounts [Others]int64, alone bool) { return a.common, len(a.more) == 0 }
 
 func (a *Amounts) set(r Resource, value int64) {
 	if r < others {
