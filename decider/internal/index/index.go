@@ -217,7 +217,9 @@ func (x *Index) decide(r *solve.Request, index int, p *model.Pod) (_ *berthv1.De
 	profile := x.plain.Profile(p.Record.GetSchedulerName())
 	var scores []score.Rule // none if the ranker is to be asked
 	if ranker, ok := profile.Ranker.(Scored); ok {
-		scores, _ = ranker.Scores()
+		if sums, ok := ranker.Scores(); ok {
+			scores = sums
+		}
 	}
 	if names, limited := filter.NamedNodes(p); limited {
 		if scores == nil || s.Nominations() > 0 || s.Signals > 0 && hasSignals(scores) {
