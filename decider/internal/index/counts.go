@@ -138,7 +138,7 @@ func (l *nearby) of(x *Index, c *class, key string) *tally {
 	}
 	if len(c.tallies) > maxTallies {
 		c.unfit = true
-		return c.tallies[0]
+		return &tally{domains: c.tallies[0].domains} // counted and forgotten
 	}
 	t := &tally{domains: x.domainsOf(key)}
 	t.fine = x.fine(t.domains)
