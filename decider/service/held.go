@@ -137,8 +137,9 @@ func (h *held) leave(f *feeder) {
 	}
 }
 
-// await waits until a state that r refers to is held, and returns it. The error is a
-// gRPC status: ctx ended first, or there is no use in waiting.
+// await waits until a state that r refers to is held, and returns it. It waits within
+// ctx's deadline; without one it does not, since what r refers to may never come. The
+// error is a gRPC status: ctx ended first, or there is no use in waiting.
 func (h *held) await(ctx context.Context, r *berthv1.StateReference) (*state, error) {
 	for {
 		h.mu.Lock()
@@ -149,7 +150,7 @@ func (h *held) await(ctx context.Context, r *berthv1.StateReference) (*state, er
 			return s, nil
 		}
 		refused := status.Error(codes.FailedPrecondition, "reference: "+why)
-		if !hope {
+		if _, limited := ctx.Deadline(); !hope || !limited {
 			return nil, refused
 		}
 		select {

@@ -293,8 +293,10 @@ func TestSyncDrains(t *testing.T) {
 	f.change(cluster(t, "a"))
 	f.commit()
 	waiting := make(chan error, 1)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
 	go func() {
-		_, err := d.client.Decide(context.Background(), referring(t, "p", &berthv1.StateReference{AtLeastVersion: 2}))
+		_, err := d.client.Decide(ctx, referring(t, "p", &berthv1.StateReference{AtLeastVersion: 2}))
 		waiting <- err
 	}()
 	d.drain()
@@ -349,8 +351,11 @@ func TestSyncRejectedRecords(t *testing.T) {
 	}
 }
 
-// A request waits for the version it refers to, and is decided once that is there.
+// A request with a deadline waits for the version it refers to, and is decided once that
+// is there. Without a deadline it would wait forever for what never comes.
 func TestReferenceWaits(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
 	registry := prometheus.NewRegistry()
 	d := serve(t, service.Config{Registerer: registry})
 	f := d.feed(t, "e")
@@ -361,8 +366,10 @@ func TestReferenceWaits(t *testing.T) {
 		{Epoch: "e", AtLeastVersion: 2}, {AtLeastVersion: 2}, {Epoch: "f"}, {Epoch: "f", ExactVersion: 1},
 	} {
 		r := referring(t, "p", reference)
+		_, err := d.client.Decide(t.Context(), r)
+		wantCode(t, err, codes.FailedPrecondition, `epoch "e"`)
 		go func() {
-			response, err := d.client.Decide(t.Context(), r)
+			response, err := d.client.Decide(ctx, r)
 			if err != nil {
 				t.Errorf("%v: %v", reference, err)
 			}

@@ -434,7 +434,7 @@ type StateReference struct {
 	// holds, for people who ask by hand.
 	Epoch string `protobuf:"bytes,1,opt,name=epoch,proto3" json:"epoch,omitempty"`
 	// The version that the state must have reached at least. The decider waits for it
-	// within the deadline.
+	// within the request's deadline, and not at all if there is none.
 	AtLeastVersion uint64 `protobuf:"varint,2,opt,name=at_least_version,json=atLeastVersion,proto3" json:"at_least_version,omitempty"`
 	// The version that the state must have, to ask again what was asked before. 0 means
 	// any. Once it has passed it does not come back.
