@@ -108,7 +108,7 @@ laws: ## Hold the index to the plain solver over random histories (DECISIONS SEE
 	go test ./decider/internal/index -run TestIndexedEqualsPlain -count 1 -v -timeout 4h -decisions '$(DECISIONS)' -seed '$(SEED)'
 
 .PHONY: fuzz
-fuzz: bin/tally ## Fuzz every target for FUZZTIME (default 5s)
+fuzz: bin/tally ## Fuzz every target (FUZZTIME, such as 100000x or 1m)
 	.ci/fuzz
 
 # The command line of bin/bench-decide, such as 'million' or '--nodes 1000,5000'; see its
