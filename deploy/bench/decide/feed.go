@@ -22,6 +22,9 @@ const (
 	maxChanges = 64 << 10
 	// headroom is kept free before the changes of a message, for what stands there.
 	headroom = 64
+	// patience is how long an answer may take; a plain decider needs a second for each pod
+	// on a million nodes.
+	patience = 10 * time.Minute
 
 	// Fields of Changes.
 	fieldNodes, fieldPlaced, fieldRemovedPlaced protowire.Number = 1, 2, 6
@@ -251,6 +254,9 @@ func (d *decider) decide(ctx context.Context, r *request) (*reply, error) {
 	b = append(b, r.pods...)
 	b = appendUint(b, 4, r.seed)
 
+	// Without a deadline a decider does not wait for a version that is on its way.
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
 	var response []byte
 	start := time.Now()
 	if err := d.conn.Invoke(ctx, berthv1.DeciderService_Decide_FullMethodName, b, &response, grpc.ForceCodecV2(frames{})); err != nil {
