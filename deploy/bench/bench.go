@@ -14,6 +14,7 @@ import (
 
 	"github.com/berth-scheduler/berth/deploy/bench/internal/result"
 	"github.com/berth-scheduler/berth/deploy/bench/internal/workload"
+	"github.com/berth-scheduler/berth/deploy/internal/child"
 )
 
 // run is main with its surroundings as arguments; it returns the exit code.
@@ -41,7 +42,7 @@ type bench struct {
 	stdout, stderr io.Writer
 	store          *result.Store
 	digest         string
-	spawner        *spawner
+	spawner        *child.Spawner
 	cluster        *cluster
 }
 
@@ -182,8 +183,8 @@ func (b *bench) measure(ctx context.Context, plan []cell) (results []result.Resu
 			if ctx.Err() != nil {
 				return nil, interrupted(ctx, err)
 			}
-			if !b.cluster.local.alive() {
-				return nil, b.cluster.local.failure()
+			if !b.cluster.local.Alive() {
+				return nil, b.cluster.local.Failure()
 			}
 			if err != nil {
 				r.Problems = append(r.Problems, err.Error())
@@ -259,18 +260,18 @@ func (b *bench) prepare(ctx context.Context) (stop func(), err error) {
 	if err := os.MkdirAll(b.dir, 0o755); err != nil {
 		return nil, fmt.Errorf("--dir: %w", err)
 	}
-	b.spawner = newSpawner(b.bin)
+	b.spawner = child.NewSpawner(b.bin)
 	began := time.Now()
 	b.cluster, err = startCluster(ctx, b.spawner, filepath.Join(b.dir, "cluster"), filepath.Join(b.dir, "local.log"))
 	if err != nil {
 		return nil, err
 	}
 	if err := b.cluster.prepare(ctx, b.nodes); err != nil {
-		b.cluster.local.stop()
+		b.cluster.local.Stop(stopGrace)
 		return nil, err
 	}
 	b.printf("etcd, kube-apiserver and %d nodes are there after %.1f s", b.nodes, time.Since(began).Seconds())
-	return b.cluster.local.stop, nil
+	return func() { b.cluster.local.Stop(stopGrace) }, nil
 }
 
 // trial makes the run c.

@@ -26,23 +26,30 @@ import (
 
 	"github.com/berth-scheduler/berth/deploy/bench/internal/timeline"
 	"github.com/berth-scheduler/berth/deploy/bench/internal/workload"
+	"github.com/berth-scheduler/berth/deploy/internal/child"
 )
 
 const (
 	// workers is how many requests are under way at once wherever the benchmark
 	// itself creates, binds or deletes.
 	workers = 64
-	// readyTimeout bounds how long a program may take to become ready.
-	readyTimeout = 2 * time.Minute
-	// cleanTimeout bounds how long the objects of a run may take to go.
-	cleanTimeout = 10 * time.Minute
+	// readyTimeout bounds how long a program may take to become ready, which is
+	// looked for every readyInterval: short, since it is part of what is measured.
+	readyTimeout  = 2 * time.Minute
+	readyInterval = 5 * time.Millisecond
+	// stopGrace is how long a program has between SIGTERM and SIGKILL.
+	stopGrace = 20 * time.Second
+	// cleanTimeout bounds how long the objects of a run may take to go, which is
+	// looked for every cleanInterval.
+	cleanTimeout  = 10 * time.Minute
+	cleanInterval = 100 * time.Millisecond
 	// lease is what Berth's watchers elect their leader by.
 	leaseNamespace, leaseName = "kube-system", "berth-berth"
 )
 
 // A cluster is etcd and kube-apiserver and nothing else.
 type cluster struct {
-	local      *child
+	local      *child.Child
 	dir        string
 	kubeconfig string
 	client     kubernetes.Interface // for everything but watches
@@ -50,14 +57,14 @@ type cluster struct {
 }
 
 // startCluster starts one with its files in dir.
-func startCluster(ctx context.Context, s *spawner, dir, log string) (*cluster, error) {
-	local, err := s.start(log, "local", "up", "--bare", "--dir", dir, "--bin", s.bin)
+func startCluster(ctx context.Context, s *child.Spawner, dir, log string) (*cluster, error) {
+	local, err := s.Start("local", log, s.Command("local", "up", "--bare", "--dir", dir, "--bin", s.Bin))
 	if err != nil {
 		return nil, err
 	}
 	c := &cluster{local: local, dir: dir}
-	err = local.await(ctx, func(context.Context) (err error) {
-		c.kubeconfig, err = local.said("kubeconfig: ")
+	err = await(ctx, local, func(context.Context) (err error) {
+		c.kubeconfig, err = local.Said("kubeconfig: ")
 		return err
 	})
 	if err == nil {
@@ -67,10 +74,20 @@ func startCluster(ctx context.Context, s *spawner, dir, log string) (*cluster, e
 		c.watcher, err = connect(c.kubeconfig)
 	}
 	if err != nil {
-		local.stop()
+		local.Stop(stopGrace)
 		return nil, err
 	}
 	return c, nil
+}
+
+// await polls ready until it returns nil. It is an error if c ends first.
+func await(ctx context.Context, c *child.Child, ready func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
+	defer cancel()
+	if err := c.Await(ctx, readyInterval, ready); err != nil {
+		return fmt.Errorf("%s: %w", c.Name, err)
+	}
+	return nil
 }
 
 // connect returns a client with a connection of its own.
@@ -224,7 +241,7 @@ func (c *cluster) clean(ctx context.Context) error {
 	errs := make([]error, len(deletions))
 	for i, deletion := range deletions {
 		// The API server gives up a request after a minute, however far it is.
-		wg.Go(func() { errs[i] = poll(ctx, 20*pollInterval, deletion) })
+		wg.Go(func() { errs[i] = child.Poll(ctx, cleanInterval, deletion) })
 	}
 	wg.Wait()
 	if err := errors.Join(errs...); err != nil {

@@ -7,10 +7,10 @@
 //
 // Reading order: bench.go is which runs are made and in which order, trial.go one
 // run from beginning to end, system.go what is compared, bind.go what binds
-// without a scheduler, cluster.go what is done to the API server, child.go and
-// usage.go how programs are run and what they use. The pure parts are
-// internal/workload (what is scheduled), internal/timeline (when what happened),
-// internal/result (what is kept and printed) and internal/plot (how it is drawn).
+// without a scheduler, cluster.go what is done to the API server, usage.go what
+// programs use. The pure parts are internal/workload (what is scheduled),
+// internal/timeline (when what happened), internal/result (what is kept and
+// printed) and internal/plot (how it is drawn).
 package main
 
 import (

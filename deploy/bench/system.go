@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/berth-scheduler/berth/deploy/bench/internal/result"
+	"github.com/berth-scheduler/berth/deploy/internal/child"
 )
 
 // A system is what places pods: programs, or the benchmark itself.
@@ -66,7 +67,7 @@ func findSystem(name string) (system, error) {
 }
 
 func kubeScheduler(c *cluster) ([]program, error) {
-	addresses, err := freeAddresses(1)
+	addresses, err := child.FreeAddresses(1)
 	if err != nil {
 		return nil, err
 	}
@@ -92,7 +93,7 @@ func kubeScheduler(c *cluster) ([]program, error) {
 // several deciders the first of them answers as long as it can: on loopback no
 // name stands for both, as the Service does in a cluster.
 func berth(c *cluster, replicas int) ([]program, error) {
-	addresses, err := freeAddresses(3 * replicas)
+	addresses, err := child.FreeAddresses(3 * replicas)
 	if err != nil {
 		return nil, err
 	}

@@ -19,6 +19,7 @@ import (
 	"github.com/berth-scheduler/berth/deploy/bench/internal/result"
 	"github.com/berth-scheduler/berth/deploy/bench/internal/timeline"
 	"github.com/berth-scheduler/berth/deploy/bench/internal/workload"
+	"github.com/berth-scheduler/berth/deploy/internal/child"
 )
 
 const (
@@ -36,7 +37,7 @@ const (
 
 // A trial is one run: one system on one workload, once.
 type trial struct {
-	spawner *spawner
+	spawner *child.Spawner
 	cluster *cluster
 	probe   *http.Client
 	dir     string // for its logs and recording
@@ -46,9 +47,9 @@ type trial struct {
 	objects  workload.Objects
 
 	timeline  *timeline.Timeline
-	children  []*child
+	children  []*child.Child
 	programs  []string // of the children
-	recorder  *child
+	recorder  *child.Child
 	auditFrom int64 // where the run's part of the audit log begins
 }
 
@@ -82,7 +83,7 @@ func (t *trial) measure(ctx context.Context) (res result.Result, err error) {
 	if err := t.record(ctx); err != nil {
 		return res, err
 	}
-	defer t.recorder.stop()
+	defer t.recorder.Stop(stopGrace)
 	if err := t.cluster.follow(ctx, t.timeline); err != nil {
 		return res, err
 	}
@@ -122,13 +123,13 @@ func (t *trial) measure(ctx context.Context) (res result.Result, err error) {
 // record starts the recorder and returns when it records. It gets the
 // processors' spare time only: what it does is no part of the measurement.
 func (t *trial) record(ctx context.Context) (err error) {
-	t.recorder, err = t.spawner.startPolitely(filepath.Join(t.dir, "record.log"), "check",
-		"record", "--kubeconfig", t.cluster.kubeconfig, "--out", t.recording())
+	t.recorder, err = t.spawner.Start("check", filepath.Join(t.dir, "record.log"), child.Polite(t.spawner.Command("check",
+		"record", "--kubeconfig", t.cluster.kubeconfig, "--out", t.recording())))
 	if err != nil {
 		return err
 	}
-	return t.recorder.await(ctx, func(context.Context) error {
-		_, err := t.recorder.said("recording from ")
+	return await(ctx, t.recorder, func(context.Context) error {
+		_, err := t.recorder.Said("recording from ")
 		return err
 	})
 }
@@ -145,14 +146,14 @@ func (t *trial) start(ctx context.Context) error {
 		return err
 	}
 	for i, p := range programs {
-		c, err := t.spawner.start(filepath.Join(t.dir, fmt.Sprintf("%s-%d.log", p.name, i)), p.name, p.args...)
+		c, err := t.spawner.Start(p.name, filepath.Join(t.dir, fmt.Sprintf("%s-%d.log", p.name, i)), t.spawner.Command(p.name, p.args...))
 		if err != nil {
 			return err
 		}
 		t.children, t.programs = append(t.children, c), append(t.programs, p.name)
 	}
 	for i, p := range programs {
-		err := t.children[i].await(ctx, func(ctx context.Context) error { return ask(ctx, t.probe, p.ready) })
+		err := await(ctx, t.children[i], func(ctx context.Context) error { return ask(ctx, t.probe, p.ready) })
 		if err != nil {
 			return err
 		}
@@ -163,7 +164,7 @@ func (t *trial) start(ctx context.Context) error {
 // stop ends the system's programs.
 func (t *trial) stop() {
 	for _, c := range t.children {
-		c.stop()
+		c.Stop(stopGrace)
 	}
 	t.children = nil
 }
@@ -217,8 +218,8 @@ func (t *trial) await(ctx context.Context) error {
 		case <-look.C:
 		}
 		for _, c := range t.children {
-			if !c.alive() {
-				return c.failure()
+			if !c.Alive() {
+				return c.Failure()
 			}
 		}
 		if _, _, last := t.timeline.Progress(); time.Since(last) > stallTimeout {
@@ -309,11 +310,11 @@ func (t *trial) sample() (u usage, err error) {
 		}
 	}
 	for _, c := range t.children {
-		cpu, err := cpuSeconds(c.process.Pid)
+		cpu, err := cpuSeconds(c.PID)
 		if err != nil {
 			return u, err
 		}
-		peak, err := peakBytes(c.process.Pid)
+		peak, err := peakBytes(c.PID)
 		if err != nil {
 			return u, err
 		}
@@ -368,10 +369,10 @@ func (t *trial) seal(ctx context.Context) error {
 		return err
 	}
 	seen := follower{path: t.recording(), text: []byte(`"name":"` + sentinel + `"`)}
-	if err := t.recorder.await(ctx, func(context.Context) error { return seen.look() }); err != nil {
+	if err := await(ctx, t.recorder, func(context.Context) error { return seen.look() }); err != nil {
 		return err
 	}
-	t.recorder.stop()
+	t.recorder.Stop(stopGrace)
 	return copyFrom(t.cluster.auditLog(), t.auditFrom, t.audit())
 }
 
@@ -380,9 +381,12 @@ func (t *trial) audit() string { return filepath.Join(t.dir, "audit.log") }
 
 // judge lets bin/check judge the run and returns what it found.
 func (t *trial) judge(ctx context.Context) []string {
-	stdout, stderr, err := t.spawner.output(ctx, "check", "replay", "--record", t.recording(), "--audit-log", t.audit(),
+	cmd := t.spawner.Command("check", "replay", "--record", t.recording(), "--audit-log", t.audit(),
 		"--scheduler-name", t.system.scheduler, "--output", "json")
-	return verdict(stdout, stderr, err)
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	err := t.spawner.Run(ctx, cmd)
+	return verdict(stdout.Bytes(), stderr.Bytes(), err)
 }
 
 // verdict is what keeps a run from counting according to what bin/check printed

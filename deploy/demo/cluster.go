@@ -19,6 +19,7 @@ import (
 
 	"github.com/berth-scheduler/berth/deploy/demo/internal/outcome"
 	"github.com/berth-scheduler/berth/deploy/demo/internal/workload"
+	"github.com/berth-scheduler/berth/deploy/internal/child"
 )
 
 const (
@@ -79,7 +80,7 @@ func (c *cluster) createNodes(ctx context.Context, nodes []*corev1.Node) ([]*cor
 	var created []*corev1.Node
 	// A list costs the server some 50 µs a node, so it is not asked too often.
 	interval := pollInterval + time.Duration(len(nodes))*time.Millisecond/5
-	err = poll(ctx, interval, func(ctx context.Context) error {
+	err = child.Poll(ctx, interval, func(ctx context.Context) error {
 		if created, err = c.nodes(ctx); err != nil {
 			return err
 		}
@@ -153,7 +154,7 @@ func (c *cluster) createNamespace(ctx context.Context) error {
 func (c *cluster) awaitServiceAccount(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, namespaceTimeout)
 	defer cancel()
-	return poll(ctx, pollInterval, func(ctx context.Context) error {
+	return child.Poll(ctx, pollInterval, func(ctx context.Context) error {
 		_, err := c.client.CoreV1().ServiceAccounts(namespace).Get(ctx, "default", metav1.GetOptions{})
 		return err
 	})
@@ -164,7 +165,7 @@ func (c *cluster) awaitServiceAccount(ctx context.Context) error {
 func (c *cluster) removeNamespace(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, namespaceTimeout)
 	defer cancel()
-	err := poll(ctx, time.Second, func(ctx context.Context) error {
+	err := child.Poll(ctx, time.Second, func(ctx context.Context) error {
 		err := c.client.CoreV1().Namespaces().Delete(ctx, namespace, metav1.DeleteOptions{})
 		switch {
 		case apierrors.IsNotFound(err):

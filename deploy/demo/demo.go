@@ -18,6 +18,7 @@ import (
 	"github.com/berth-scheduler/berth/deploy/demo/internal/openb"
 	"github.com/berth-scheduler/berth/deploy/demo/internal/outcome"
 	"github.com/berth-scheduler/berth/deploy/demo/internal/workload"
+	"github.com/berth-scheduler/berth/deploy/internal/child"
 )
 
 // readyTimeout is how long the watcher may take until it can schedule. After
@@ -68,7 +69,7 @@ type demo struct {
 // started.
 type decider struct {
 	address string
-	child   *child
+	child   *child.Child
 }
 
 // run is a run from beginning to end. It returns nil if everything became what
@@ -161,7 +162,7 @@ func (d *demo) startCluster(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if _, err := local.awaitLine(ctx, "kubeconfig: "); err != nil {
+	if _, err := awaitLine(ctx, local, "kubeconfig: "); err != nil {
 		return err
 	}
 	d.auditLog = filepath.Join(dir, "audit.log")
@@ -226,11 +227,11 @@ func (d *demo) startScheduler(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if _, err := recorder.awaitLine(ctx, "recording from "); err != nil {
+	if _, err := awaitLine(ctx, recorder, "recording from "); err != nil {
 		return err
 	}
 
-	free, err := freeAddresses(1 + max(1, d.options.deciders))
+	free, err := child.FreeAddresses(1 + max(1, d.options.deciders))
 	if err != nil {
 		return err
 	}
@@ -242,7 +243,7 @@ func (d *demo) startScheduler(ctx context.Context) error {
 			if decider.child, err = d.family.start(name, "decider", "--listen", address); err != nil {
 				return err
 			}
-			d.printf(name, "%s, pid %d", address, decider.child.process.Pid)
+			d.printf(name, "%s, pid %d", address, decider.child.PID)
 		} else {
 			d.printf("deciders", "none; nobody listens on %s", address)
 		}
@@ -260,27 +261,24 @@ func (d *demo) startScheduler(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	d.printf("watcher", "pid %d, metrics and health on http://%s", watcher.process.Pid, d.watcherAt)
+	d.printf("watcher", "pid %d, metrics and health on http://%s", watcher.PID, d.watcherAt)
 	return d.awaitWatcher(ctx, watcher)
 }
 
 // awaitWatcher waits until the watcher can schedule or, where it has no
 // deciders, lives. One that takes long is told of, and no error.
-func (d *demo) awaitWatcher(ctx context.Context, watcher *child) error {
+func (d *demo) awaitWatcher(ctx context.Context, watcher *child.Child) error {
 	path := "/readyz"
 	if d.options.deciders == 0 {
 		path = "/livez"
 	}
 	waiting, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()
-	err := poll(waiting, pollInterval, func(ctx context.Context) error {
-		if !watcher.alive() {
-			cancel() // no answer will come
-		}
+	err := watcher.Await(waiting, pollInterval, func(ctx context.Context) error {
 		return health(ctx, d.watcherAt, path)
 	})
-	if !watcher.alive() {
-		return watcher.failure()
+	if !watcher.Alive() {
+		return watcher.Failure()
 	}
 	if err != nil && ctx.Err() == nil {
 		d.printf("watcher", "still not ready: %v", err)
@@ -296,11 +294,11 @@ func (d *demo) mourn(ctx context.Context, cancel context.CancelCauseFunc) {
 		case <-ctx.Done():
 			return
 		case c := <-d.family.ended:
-			if !strings.HasPrefix(c.name, "decider-") {
-				cancel(c.failure())
+			if !strings.HasPrefix(c.Name, "decider-") {
+				cancel(c.Failure())
 				return
 			}
-			d.note("%s ended (%s)", c.name, c.how())
+			d.note("%s ended (%s)", c.Name, c.How())
 		}
 	}
 }
@@ -364,7 +362,7 @@ func (d *demo) conclude(ctx context.Context, settled bool) error {
 func (d *demo) explain(ctx context.Context) {
 	alive := 0
 	for _, decider := range d.deciders {
-		if decider.child != nil && decider.child.alive() {
+		if decider.child != nil && decider.child.Alive() {
 			alive++
 		}
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -156,48 +155,41 @@ func TestInOrder(t *testing.T) {
 	}
 }
 
-func TestChild(t *testing.T) {
-	sh, err := os.Readlink("/bin/sh")
-	if err != nil || !filepath.IsAbs(sh) {
-		sh = "/bin/sh"
-	}
-	f := newFamily(filepath.Dir(sh), t.TempDir())
-	defer f.stop()
-	t.Setenv("KUBECONFIG", "secret")
-
-	says, err := f.start("says", filepath.Base(sh), "-c", "echo noise; echo kubeconfig: $KUBECONFIG-; read forever < /dev/zero")
+func TestFamily(t *testing.T) {
+	sh, err := filepath.EvalSymlinks("/bin/sh")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, err := says.awaitLine(t.Context(), "kubeconfig: "); err != nil || got != "-" {
-		t.Errorf("said %q, error %v; want %q, the environment's KUBECONFIG being left out", got, err, "-")
+	f := newFamily(filepath.Dir(sh), t.TempDir())
+	defer f.stop()
+
+	says, err := f.start("says", filepath.Base(sh), "-c", "echo noise; echo kubeconfig: here; read forever < /dev/zero")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := awaitLine(t.Context(), says, "kubeconfig: "); err != nil || got != "here" {
+		t.Errorf("said %q, error %v; want here", got, err)
 	}
 
 	fails, err := f.start("fails", filepath.Base(sh), "-c", "echo the reason; exit 3")
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = fails.awaitLine(t.Context(), "kubeconfig: ")
-	want := fmt.Sprintf("fails ended (exit status 3); end of %s:\n  the reason", fails.log)
+	_, err = awaitLine(t.Context(), fails, "kubeconfig: ")
+	want := fmt.Sprintf("fails ended (exit status 3); end of %s:\n  the reason", filepath.Join(f.dir, "fails.log"))
 	if err == nil || err.Error() != want {
 		t.Errorf("error %v, want %s", err, want)
 	}
-	if c := <-f.ended; c != fails || c.alive() {
-		t.Errorf("%s is told to have ended, alive %v", c.name, c.alive())
+	if c := <-f.ended; c != fails || c.Alive() {
+		t.Errorf("%s is told to have ended, alive %v", c.Name, c.Alive())
 	}
-}
 
-func TestFreeAddresses(t *testing.T) {
-	free, err := freeAddresses(3)
-	if err != nil {
-		t.Fatal(err)
+	if out, err := f.output(t.Context(), filepath.Base(sh), "-c", "echo said; echo wrong >&2; exit 2"); out != "said\nwrong\n" || err == nil {
+		t.Errorf("output %q, error %v", out, err)
 	}
-	seen := map[string]bool{}
-	for _, a := range free {
-		if _, _, err := net.SplitHostPort(a); err != nil || seen[a] {
-			t.Errorf("address %s of %v: %v", a, free, err)
-		}
-		seen[a] = true
+	f.stop()
+	if says.Alive() {
+		t.Error("it lives after stop")
 	}
 }
 

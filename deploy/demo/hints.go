@@ -34,7 +34,7 @@ func (d *demo) printHints() {
 		p("%s < %s", shell(d.program("decider"), "decide", "--explain"), shell(request))
 		p("%s -max-msg-sz 67108864 -d @ %s %s < %s", grpcurl, decider.address, decide, shell(request))
 		p("\n# Stop a decider: the others answer, and with none pods wait. Start it again at its address")
-		p("kill %d", decider.child.process.Pid)
+		p("kill %d", decider.child.PID)
 	} else {
 		p("\n# Start a decider: the pods that wait are placed")
 	}

@@ -4,7 +4,7 @@
 // It drives the same programs as a user would and shares no code with them.
 //
 // Reading order: demo.go is a run from beginning to end, cluster.go what it does
-// to the API server, child.go how processes are started and ended, progress.go
+// to the API server, family.go its processes and how they end, progress.go
 // what is printed while pods are placed, hints.go what is printed for those who
 // want to look around. The pure parts are internal/workload (what is created and
 // what must become of it), internal/openb (a trace as a workload) and
