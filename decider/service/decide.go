@@ -17,6 +17,11 @@ import (
 // Decide answers which node each pod of the request should get. Its errors are
 // gRPC statuses, as the contract says.
 func (s *Service) Decide(ctx context.Context, request *berthv1.DecideRequest) (*berthv1.DecideResponse, error) {
+	return s.decideRequest(ctx, &decideRequest{DecideRequest: request})
+}
+
+// decideRequest is Decide for a request whose pods' kinds may be known.
+func (s *Service) decideRequest(ctx context.Context, request *decideRequest) (*berthv1.DecideResponse, error) {
 	start := time.Now()
 	if limit := s.config.MaxPods; limit > 0 && len(request.GetPods()) > limit {
 		return nil, status.Errorf(codes.ResourceExhausted,
@@ -46,7 +51,7 @@ func (s *Service) Decide(ctx context.Context, request *berthv1.DecideRequest) (*
 }
 
 // checkEnvelope says what a request's own fields get wrong, as a gRPC status.
-func checkEnvelope(request *berthv1.DecideRequest) error {
+func checkEnvelope(request *decideRequest) error {
 	if request.GetState() == nil {
 		return status.Error(codes.InvalidArgument, "snapshot: there is no state to decide on: send a snapshot or a reference")
 	}
@@ -63,13 +68,13 @@ func checkEnvelope(request *berthv1.DecideRequest) error {
 }
 
 // isWhatIf says whether a person asks, and no pod waits for the answer.
-func isWhatIf(request *berthv1.DecideRequest) bool {
+func isWhatIf(request *decideRequest) bool {
 	return request.GetHypothetical() != nil ||
 		request.GetExplanation() != berthv1.ExplanationLevel_EXPLANATION_LEVEL_UNSPECIFIED
 }
 
 // decideInline decides on the snapshot that the request brought.
-func (s *Service) decideInline(ctx context.Context, request *berthv1.DecideRequest, last time.Time) (*berthv1.DecideResponse, error) {
+func (s *Service) decideInline(ctx context.Context, request *decideRequest, last time.Time) (*berthv1.DecideResponse, error) {
 	done, err := s.admission.turn(ctx, isWhatIf(request))
 	if err != nil {
 		return nil, err
@@ -96,7 +101,7 @@ func (s *Service) decideInline(ctx context.Context, request *berthv1.DecideReque
 }
 
 // decideByReference decides on the state that is held.
-func (s *Service) decideByReference(ctx context.Context, request *berthv1.DecideRequest, last time.Time) (*berthv1.DecideResponse, error) {
+func (s *Service) decideByReference(ctx context.Context, request *decideRequest, last time.Time) (*berthv1.DecideResponse, error) {
 	waiting, cancel := context.WithCancel(ctx)
 	if !last.IsZero() {
 		waiting, cancel = context.WithDeadline(ctx, last)
@@ -120,7 +125,7 @@ func (s *Service) decideByReference(ctx context.Context, request *berthv1.Decide
 
 // decideOn decides on a state. The answer is nil if the state is not, any more, what the
 // request refers to.
-func (s *Service) decideOn(ctx context.Context, st *state, request *berthv1.DecideRequest, last time.Time) (*berthv1.DecideResponse, error) {
+func (s *Service) decideOn(ctx context.Context, st *state, request *decideRequest, last time.Time) (*berthv1.DecideResponse, error) {
 	done, err := s.admission.turn(ctx, isWhatIf(request))
 	if err != nil {
 		return nil, err
@@ -144,7 +149,7 @@ func (s *Service) decideOn(ctx context.Context, st *state, request *berthv1.Deci
 // decideOrCopy takes the state's turn. It decides where a pod waits for the answer, and
 // copies the state where somebody else decides or only a person does. The answer is nil
 // if the state is not, any more, what the request refers to.
-func (s *Service) decideOrCopy(ctx context.Context, st *state, request *berthv1.DecideRequest, last time.Time) (*berthv1.DecideResponse, *copied, error) {
+func (s *Service) decideOrCopy(ctx context.Context, st *state, request *decideRequest, last time.Time) (*berthv1.DecideResponse, *copied, error) {
 	release, err := st.take(ctx)
 	if err != nil {
 		return nil, nil, err
@@ -164,7 +169,7 @@ func (s *Service) decideOrCopy(ctx context.Context, st *state, request *berthv1.
 			s.held.lose(st)
 		}
 	}()
-	pods, refused := s.decodePods(st.snapshot, request.GetPods())
+	pods, refused := s.decodePods(st.snapshot, request)
 	r := solveRequest(request, st.snapshot, pods, stopper(ctx, last))
 	if st.index != nil {
 		before := st.index.Stats()
@@ -180,8 +185,8 @@ func (s *Service) decideOrCopy(ctx context.Context, st *state, request *berthv1.
 
 // decide decides on a snapshot that is this request's alone; state is the same as
 // records.
-func (s *Service) decide(ctx context.Context, request *berthv1.DecideRequest, last time.Time, snapshot *model.Snapshot, state *berthv1.Snapshot) []*berthv1.Decision {
-	pods, refused := s.decodePods(snapshot, request.GetPods())
+func (s *Service) decide(ctx context.Context, request *decideRequest, last time.Time, snapshot *model.Snapshot, state *berthv1.Snapshot) []*berthv1.Decision {
+	pods, refused := s.decodePods(snapshot, request)
 	stop := stopper(ctx, last)
 	if isWhatIf(request) {
 		late := stop
@@ -209,7 +214,7 @@ func (s *Service) newIndex(snapshot *model.Snapshot) *index.Index {
 	return index.New(snapshot, &s.solver, index.Config{})
 }
 
-func solveRequest(request *berthv1.DecideRequest, snapshot *model.Snapshot, pods []*model.Pod, stop func() bool) *solve.Request {
+func solveRequest(request *decideRequest, snapshot *model.Snapshot, pods []*model.Pod, stop func() bool) *solve.Request {
 	return &solve.Request{
 		Snapshot:   snapshot,
 		Pods:       pods,

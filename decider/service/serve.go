@@ -30,7 +30,7 @@ func (s *Service) Ready() bool { return s.serving.Load() }
 // serve.
 func (s *Service) Serve(ctx context.Context, lis net.Listener) error {
 	server := s.newServer()
-	berthv1.RegisterDeciderServiceServer(server, s)
+	server.RegisterService(description(), s)
 	healthServer := health.NewServer()
 	healthServer.SetServingStatus(berthv1.DeciderService_ServiceDesc.ServiceName, healthv1.HealthCheckResponse_SERVING)
 	healthv1.RegisterHealthServer(server, healthServer)
@@ -58,6 +58,7 @@ func (s *Service) Serve(ctx context.Context, lis net.Listener) error {
 // newServer returns a gRPC server with this decider's limits and interceptors.
 func (s *Service) newServer() *grpc.Server {
 	options := []grpc.ServerOption{
+		grpc.ForceServerCodecV2(newCodec()),
 		grpc.MaxRecvMsgSize(s.config.MaxMessageBytes),
 		grpc.MaxSendMsgSize(s.config.MaxMessageBytes),
 		// A watcher keeps its connection alive between requests.

@@ -235,7 +235,8 @@ func (s *Service) Describe(context.Context, *berthv1.DescribeRequest) (*berthv1.
 
 // decodePods decodes the pods to be decided. A pod that is refused is nil among
 // them and has its decision, by index, in refused.
-func (s *Service) decodePods(snapshot *model.Snapshot, records []*berthv1.Pod) (pods []*model.Pod, refused map[int]*berthv1.Decision) {
+func (s *Service) decodePods(snapshot *model.Snapshot, request *decideRequest) (pods []*model.Pod, refused map[int]*berthv1.Decision) {
+	records := request.GetPods()
 	pods = make([]*model.Pod, len(records))
 	refused = map[int]*berthv1.Decision{}
 	seen := make(map[string]bool, len(records))
@@ -253,6 +254,12 @@ func (s *Service) decodePods(snapshot *model.Snapshot, records []*berthv1.Pod) (
 			refused[i] = invalid(record, i, &model.FieldError{Field: "uid", Message: fmt.Sprintf("%q is the uid of a pod that is placed already", uid)})
 			continue
 		}
+		kind := request.kind(i)
+		if kind != nil {
+			if pods[i] = snapshot.NewPodLike(record, kind.record); pods[i] != nil {
+				continue
+			}
+		}
 		if s.profiles.of(record.GetSchedulerName()) == nil {
 			refused[i] = invalid(record, i, s.profiles.unknown(record.GetSchedulerName()))
 			continue
@@ -267,6 +274,9 @@ func (s *Service) decodePods(snapshot *model.Snapshot, records []*berthv1.Pod) (
 			continue
 		}
 		pods[i] = pod
+		if kind != nil {
+			snapshot.Remember(pod, kind.record)
+		}
 	}
 	return pods, refused
 }

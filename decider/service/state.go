@@ -97,14 +97,17 @@ type staged struct {
 	// nodes and pods are what those records count for, encoded the pods' encodings.
 	nodes, pods []weight
 	encoded     []string
-	bytes       int64
+	// kinds are those of the placed pods, nil for one of none.
+	kinds []*berthv1.PlacedPod
+	bytes int64
 }
 
-// stage prepares changes, whose records belong to the state from then on.
-func (s *state) stage(c *berthv1.Changes) *staged {
+// stage prepares changes, whose records belong to the state from then on. kinds are those
+// of the placed pods, or none.
+func (s *state) stage(c *berthv1.Changes, kinds []*placedKind) *staged {
 	st := &staged{
 		Changes: c, nodes: make([]weight, len(c.GetNodes())), pods: make([]weight, len(c.GetPlacedPods())),
-		encoded: make([]string, len(c.GetPlacedPods())),
+		encoded: make([]string, len(c.GetPlacedPods())), kinds: make([]*berthv1.PlacedPod, len(c.GetPlacedPods())),
 	}
 	for i, r := range c.GetNodes() {
 		st.nodes[i] = s.weigh(s.encoder.Node(r))
@@ -112,10 +115,15 @@ func (s *state) stage(c *berthv1.Changes) *staged {
 		s.interner.node(r)
 	}
 	for i, r := range c.GetPlacedPods() {
-		encoded := s.encoder.PlacedPod(r)
+		var encoded []byte
+		if kinds != nil && kinds[i] != nil {
+			encoded, st.kinds[i] = s.encoder.PlacedPodLike(r, kinds[i].encoded), kinds[i].record
+		} else {
+			encoded = s.encoder.PlacedPod(r)
+			s.interner.placedPod(r)
+		}
 		st.pods[i], st.encoded[i] = s.weigh(encoded), string(encoded)
 		st.bytes += st.pods[i].bytes
-		s.interner.placedPod(r)
 		// What is kept of these as it is need not be kept twice.
 		r.Uid, r.Name = within(st.encoded[i], r.GetUid()), within(st.encoded[i], r.GetName())
 	}
@@ -140,6 +148,7 @@ func within(whole, part string) string {
 func (s *staged) append(c *staged) {
 	s.Nodes, s.nodes = append(s.Nodes, c.Nodes...), append(s.nodes, c.nodes...)
 	s.PlacedPods, s.pods, s.encoded = append(s.PlacedPods, c.PlacedPods...), append(s.pods, c.pods...), append(s.encoded, c.encoded...)
+	s.kinds = append(s.kinds, c.kinds...)
 	s.Namespaces = append(s.Namespaces, c.Namespaces...)
 	s.DisruptionBudgets = append(s.DisruptionBudgets, c.DisruptionBudgets...)
 }
@@ -195,7 +204,7 @@ func (s *state) apply(c *staged) []*berthv1.RejectedRecord {
 			s.remove(s.weigh(s.encoder.Node(n.Record)))
 		}
 	}
-	return s.snapshot.Apply(c.Changes)
+	return s.snapshot.ApplyLike(c.Changes, c.kinds)
 }
 
 func (s *state) forgetPlaced(uid string) {

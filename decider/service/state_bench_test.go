@@ -67,7 +67,7 @@ func BenchmarkState(b *testing.B) {
 			}
 			c = decoded(c)
 			timed(func() {
-				if err := f.change(c); err != nil {
+				if err := f.change(c, nil); err != nil {
 					b.Fatal(err)
 				}
 			})
@@ -88,7 +88,7 @@ func BenchmarkState(b *testing.B) {
 			}
 			c = decoded(c)
 			timed(func() {
-				if err := f.change(c); err != nil {
+				if err := f.change(c, nil); err != nil {
 					b.Fatal(err)
 				}
 				f.apply()

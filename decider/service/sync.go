@@ -23,11 +23,11 @@ func (s *Service) Sync(stream grpc.BidiStreamingServer[berthv1.SyncRequest, bert
 	f := &feed{service: s, feeder: s.held.arrive()}
 	defer s.held.leave(f.feeder)
 	// What comes next is decoded while this one is applied.
-	messages, ended := make(chan *berthv1.SyncRequest), make(chan error, 1)
+	messages, ended := make(chan *syncRequest), make(chan error, 1)
 	go func() {
 		for {
-			m, err := stream.Recv()
-			if err != nil {
+			m := &syncRequest{SyncRequest: &berthv1.SyncRequest{}}
+			if err := stream.RecvMsg(m); err != nil {
 				ended <- err
 				return
 			}
@@ -106,7 +106,7 @@ type feed struct {
 
 // take carries out one message and returns the answer, if there is one. The error is
 // the gRPC status that ends the stream.
-func (f *feed) take(ctx context.Context, m *berthv1.SyncRequest) (*berthv1.SyncResponse, error) {
+func (f *feed) take(ctx context.Context, m *syncRequest) (*berthv1.SyncResponse, error) {
 	begin := m.GetBegin()
 	switch {
 	case m.GetStep() == nil:
@@ -124,7 +124,7 @@ func (f *feed) take(ctx context.Context, m *berthv1.SyncRequest) (*berthv1.SyncR
 	}
 	f.next++
 	if c := m.GetChanges(); c != nil {
-		return nil, f.change(c)
+		return nil, f.change(c, m.kinds)
 	}
 	return f.commit(ctx, m.GetCommit())
 }
@@ -162,11 +162,11 @@ func (f *feed) resync(reason, why string) *berthv1.SyncResponse {
 	return response
 }
 
-// change stages changes. A state that nobody sees yet is changed at once, so that its
+// change stages changes, whose placed pods have these kinds, if any. A state that nobody sees yet is changed at once, so that its
 // records are not held twice.
-func (f *feed) change(c *berthv1.Changes) error {
+func (f *feed) change(c *berthv1.Changes, kinds []*placedKind) error {
 	// Changes that remove nothing are one with those before them.
-	next := f.state.stage(c)
+	next := f.state.stage(c, kinds)
 	if last := len(f.staged) - 1; last >= 0 && !removes(c) {
 		f.staged[last].append(next)
 	} else {

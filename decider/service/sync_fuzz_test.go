@@ -315,7 +315,7 @@ func (p *player) deliver(w *way, at int) {
 	if w.ended {
 		return
 	}
-	response, err := w.feed.take(p.Context(), m)
+	response, err := w.feed.take(p.Context(), &syncRequest{SyncRequest: m})
 	switch {
 	case err != nil:
 		p.tally["superseded"]++

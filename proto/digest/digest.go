@@ -101,6 +101,38 @@ func (e *Encoder) PlacedPod(p *berthv1.PlacedPod) []byte {
 	return e.end(p)
 }
 
+// Template is what placed pods have in common that differ in nothing but their uid, name,
+// node and start, and of which this build knows all fields.
+type Template struct{ namespace, before, after string }
+
+// NewTemplate returns the template of p and those like it.
+func NewTemplate(p *berthv1.PlacedPod) *Template {
+	var e Encoder
+	encoded := func(encode func()) string {
+		e.buffer = e.buffer[:0]
+		encode()
+		return string(e.buffer)
+	}
+	return &Template{
+		namespace: encoded(func() { e.string(2, p.GetNamespace()) }),
+		before:    encoded(func() { e.beforeStart(p) }),
+		after:     encoded(func() { e.afterStart(p) }),
+	}
+}
+
+// PlacedPodLike encodes a placed pod, whose template this is, as PlacedPod does.
+func (e *Encoder) PlacedPodLike(p *berthv1.PlacedPod, t *Template) []byte {
+	e.buffer = append(e.buffer[:0], 2)
+	e.string(1, p.GetUid())
+	e.buffer = append(e.buffer, t.namespace...)
+	e.string(3, p.GetName())
+	e.string(4, p.GetNodeName())
+	e.buffer = append(e.buffer, t.before...)
+	e.integer(11, p.GetStartTimeNanos())
+	e.buffer = append(e.buffer, t.after...)
+	return e.buffer
+}
+
 // Namespace encodes a namespace.
 func (e *Encoder) Namespace(n *berthv1.Namespace) []byte {
 	e.buffer = append(e.buffer[:0], 3)
@@ -143,6 +175,12 @@ func (e *Encoder) placedPod(p *berthv1.PlacedPod) {
 	e.string(2, p.GetNamespace())
 	e.string(3, p.GetName())
 	e.string(4, p.GetNodeName())
+	e.beforeStart(p)
+	e.integer(11, p.GetStartTimeNanos())
+	e.afterStart(p)
+}
+
+func (e *Encoder) beforeStart(p *berthv1.PlacedPod) {
 	e.strings(5, p.GetLabels())
 	e.integers(6, p.GetRequests())
 	e.integers(7, p.GetScoreRequests())
@@ -151,7 +189,9 @@ func (e *Encoder) placedPod(p *berthv1.PlacedPod) {
 	}
 	e.integer(9, int64(p.GetPriority()))
 	e.bool(10, p.GetTerminating())
-	e.integer(11, p.GetStartTimeNanos())
+}
+
+func (e *Encoder) afterStart(p *berthv1.PlacedPod) {
 	e.bool(12, p.GetNominated())
 	if p.PodAffinity != nil {
 		e.message(13, p.PodAffinity)

@@ -35,6 +35,13 @@ func CheckKeys(c *berthv1.Changes) *FieldError {
 // It takes time for what changes, and for all nodes after the first by name that comes
 // or goes.
 func (s *Snapshot) Apply(c *berthv1.Changes) (rejected []*berthv1.RejectedRecord) {
+	return s.ApplyLike(c, nil)
+}
+
+// ApplyLike is Apply for changes whose placed pod i differs in nothing but its uid, name,
+// node and start from kinds[i], unless that is nil. kinds may be nil altogether. A kind is
+// a record that is never changed.
+func (s *Snapshot) ApplyLike(c *berthv1.Changes, kinds []*berthv1.PlacedPod) (rejected []*berthv1.RejectedRecord) {
 	known := len(s.resources.names)
 	reject := func(object berthv1.ObjectKind, key string, err *FieldError) {
 		rejected = append(rejected, &berthv1.RejectedRecord{Object: object, Key: key, Field: err.Field, Message: err.Message})
@@ -45,8 +52,12 @@ func (s *Snapshot) Apply(c *berthv1.Changes) (rejected []*berthv1.RejectedRecord
 		}
 	}
 	s.changeNodes(c.GetRemovedNodes(), c.GetNodes(), reject)
-	for _, r := range c.GetPlacedPods() {
-		s.changePlaced(r, reject)
+	for i, r := range c.GetPlacedPods() {
+		var kind *berthv1.PlacedPod
+		if kinds != nil {
+			kind = kinds[i]
+		}
+		s.changePlaced(r, kind, reject)
 	}
 	s.changeNamespaces(c.GetRemovedNamespaces(), c.GetNamespaces(), reject)
 	s.changeBudgets(c.GetRemovedDisruptionBudgets(), c.GetDisruptionBudgets(), reject)
@@ -276,8 +287,8 @@ func (s *Snapshot) tally(old, n *Node) {
 	countImages(n, old, 1)
 }
 
-// changePlaced puts a pod where its record says.
-func (s *Snapshot) changePlaced(r *berthv1.PlacedPod, reject rejecter) {
+// changePlaced puts a pod where its record says. kind is a record that it is like, or nil.
+func (s *Snapshot) changePlaced(r, kind *berthv1.PlacedPod, reject rejecter) {
 	uid := r.GetUid()
 	if uid == "" {
 		reject(berthv1.ObjectKind_OBJECT_KIND_PLACED_POD, "", fieldError("uid", "a placed pod needs one"))
@@ -286,7 +297,7 @@ func (s *Snapshot) changePlaced(r *berthv1.PlacedPod, reject rejecter) {
 	if old := s.placed[uid]; old != nil {
 		s.takeOff(old)
 	}
-	q, err := newPlacedPod(r, s.resources)
+	q, err := s.decoded.placedPod(r, kind, s.resources)
 	if err == nil && r.GetNodeName() == "" {
 		err = fieldError("node_name", "a placed pod is on a node")
 	}

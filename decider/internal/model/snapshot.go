@@ -50,6 +50,8 @@ type Snapshot struct {
 	aside map[string][]*PlacedPod
 	// nominations finds a pod's nomination by its uid.
 	nominations map[string]*Node
+	// decoded are the pods that others are like.
+	decoded decoded
 }
 
 // NewSnapshot decodes a snapshot. understood are the constraint names that the
