@@ -8,6 +8,7 @@ import (
 	"net/http/pprof"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -18,9 +19,20 @@ import (
 	"github.com/berth-scheduler/berth/watcher/internal/remote"
 )
 
-// readiness returns what /readyz says: an error names everything that is missing.
-// A standby is ready too: it knows the cluster and could take over.
-func readiness(watch *kube.Watch, pool *remote.Pool) func() error {
+// A stage is how far this process is on its way to scheduling. It may be used
+// concurrently; the zero value is that of a standby.
+type stage struct{ atomic.Int32 }
+
+const (
+	standingBy int32 = iota
+	takingOver       // it leads, and reads what it may have missed
+	scheduling
+)
+
+// readiness returns what /readyz says: an error names everything that is missing for the
+// next pod to be scheduled at once. A standby is ready too: it knows the cluster and could
+// take over.
+func readiness(watch *kube.Watch, pool *remote.Pool, at *stage) func() error {
 	return func() error {
 		var missing []string
 		if resources := watch.Missing(); len(resources) > 0 {
@@ -34,6 +46,14 @@ func readiness(watch *kube.Watch, pool *remote.Pool) func() error {
 				}
 			}
 			missing = append(missing, fmt.Sprintf("no decider reachable for %s (%s)", strings.Join(names, ", "), strings.Join(why, "; ")))
+		}
+		switch at.Load() {
+		case takingOver:
+			missing = append(missing, "taking over: it is not certain yet that the cluster is known as it is now")
+		case scheduling:
+			if names := pool.Unprepared(); len(names) > 0 {
+				missing = append(missing, "the deciders for "+strings.Join(names, ", ")+" are being sent the state of the cluster")
+			}
 		}
 		if len(missing) > 0 {
 			return fmt.Errorf("%s", strings.Join(missing, "; "))

@@ -187,11 +187,12 @@ func schedule(ctx context.Context, o *options) error {
 	leading := prometheus.NewGauge(prometheus.GaugeOpts{Name: "berth_watcher_leading", Help: "1 while this process schedules, 0 while it stands by."})
 	registry.MustRegister(leading, pool, reachable{pool})
 
+	var at stage
 	var background sync.WaitGroup
 	defer background.Wait()
 	defer end()
 	if o.metricsListen != "" {
-		if err := serveMetrics(running, &background, o.metricsListen, o.profiling, registry, readiness(watch, pool)); err != nil {
+		if err := serveMetrics(running, &background, o.metricsListen, o.profiling, registry, readiness(watch, pool, &at)); err != nil {
 			return err
 		}
 	}
@@ -216,6 +217,7 @@ func schedule(ctx context.Context, o *options) error {
 				log.Info("Stopping although some bindings have no known outcome")
 			}
 		}()
+		at.Store(takingOver)
 		log.Info("Leading", "lease", o.leaseNamespace+"/"+o.leaseName)
 		if err := watch.CaughtUp(leadCtx); err != nil {
 			log.Info("Stopped before this process knew the cluster", "err", err)
@@ -224,6 +226,7 @@ func schedule(ctx context.Context, o *options) error {
 		log.Info("Scheduling", "nodes", l.Stats().Nodes, "placedPods", l.Stats().Placed)
 		leading.Set(1)
 		close(lead)
+		at.Store(scheduling)
 		<-leadCtx.Done()
 		leading.Set(0)
 	})

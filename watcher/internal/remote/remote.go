@@ -166,6 +166,27 @@ func (p *Pool) Unreachable() []string {
 	return names
 }
 
+// Unprepared returns the scheduler names whose deciders, as many as are reachable, do not
+// have the state of the cluster yet, sorted. A decider that is not fed, or takes too long,
+// is not waited for. Before this process leads, that is every name with a decider that
+// takes Sync.
+func (p *Pool) Unprepared() []string {
+	now := time.Now()
+	var names []string
+	for name, targets := range p.names {
+		reachable, prepared := false, false
+		for _, t := range targets {
+			reachable = reachable || t.status() == ""
+			prepared = prepared || slices.ContainsFunc(t.all(), func(r *replica) bool { return r.prepared(now) })
+		}
+		if reachable && !prepared {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
 // Attempt is one call of one decider.
 type Attempt struct {
 	Decider  string

@@ -33,6 +33,9 @@ type replica struct {
 	described *berthv1.DescribeResponse // nil while it is not reachable
 	problem   string                    // why it is not reachable
 	fed       progress
+	// expecting is set from when it has introduced itself until it has taken the whole
+	// state, or turned out not to.
+	expecting bool
 }
 
 // newReplica prepares the connection; it is made by run.
@@ -152,6 +155,7 @@ func (connections) HandleRPC(context.Context, stats.RPCStats)                   
 func (r *replica) set(described *berthv1.DescribeResponse, problem string) bool {
 	r.mu.Lock()
 	news := problem != r.problem
+	r.expecting = described != nil && (r.described == nil || r.expecting)
 	r.described, r.problem = described, problem
 	r.mu.Unlock()
 	r.target.pool.moved()

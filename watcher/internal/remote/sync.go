@@ -73,8 +73,26 @@ func (r *replica) progress() progress {
 func (r *replica) move(change func(*progress)) {
 	r.mu.Lock()
 	change(&r.fed)
+	if r.fed.full > 0 && !r.fed.loading() {
+		r.expecting = false
+	}
 	r.mu.Unlock()
 	r.target.pool.moved()
+}
+
+// expectNothing says that the replica will not take the state soon.
+func (r *replica) expectNothing() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.expecting = false
+}
+
+// prepared says whether it may be asked at no delay: it is reachable, and nobody would
+// wait for it to take the state first.
+func (r *replica) prepared(now time.Time) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.described != nil && (!r.expecting || r.fed.loading() && now.Sub(r.fed.since) >= maxLoading)
 }
 
 // keepFed feeds the replica for as long as it takes it.
@@ -88,6 +106,7 @@ func (r *replica) keepFed(ctx context.Context) {
 			return
 		}
 		err := r.sync(ctx, log)
+		r.expectNothing()
 		if r.progress().held > 0 {
 			pause = 0 // it went well for a while
 		}
@@ -128,8 +147,11 @@ func (r *replica) keepFed(ctx context.Context) {
 func (r *replica) await(ctx context.Context, not *berthv1.DescribeResponse) *berthv1.DescribeResponse {
 	for {
 		moved := r.target.pool.motion()
-		if described, _ := r.get(); described != nil && (not == nil || !proto.Equal(described, not)) && r.target.pool.claim(r, described.GetInstanceId()) {
-			return described
+		if described, _ := r.get(); described != nil {
+			if (not == nil || !proto.Equal(described, not)) && r.target.pool.claim(r, described.GetInstanceId()) {
+				return described
+			}
+			r.expectNothing()
 		}
 		select {
 		case <-moved:

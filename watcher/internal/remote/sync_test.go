@@ -490,6 +490,9 @@ func TestNotFed(t *testing.T) {
 			if len(refused) > 0 {
 				t.Errorf("it was tried %d times more", len(refused))
 			}
+			if got := r.Unprepared(); got != nil {
+				t.Errorf("unprepared are %v, though nobody waits for it", got)
+			}
 		})
 	}
 }
@@ -549,8 +552,14 @@ func TestWaitsForTheState(t *testing.T) {
 	r := run(t, Config{Deciders: names(d.start(t).address), State: cluster.get})
 	<-arrived
 	r.wait(t, r.targets[0].name)
+	if got := r.Unprepared(); !slices.Equal(got, []string{"berth"}) {
+		t.Errorf("unprepared are %v while the state is on its way", got)
+	}
 	go close(release)
 	r.ask(t, cluster)
+	if got := r.Unprepared(); got != nil {
+		t.Errorf("unprepared are %v, though it was asked", got)
+	}
 	if want := []string{"reference 1"}; !slices.Equal(d.asked, want) {
 		t.Errorf("asked %v, want %v", d.asked, want)
 	}
@@ -619,8 +628,14 @@ func TestStandby(t *testing.T) {
 	if p := r.targets[0].all()[0].progress(); p.full != 0 || d.begins != 0 {
 		t.Errorf("it is fed: %+v", p)
 	}
+	if got := r.Unprepared(); !slices.Equal(got, []string{"berth"}) {
+		t.Errorf("unprepared are %v before there is a state", got)
+	}
 	close(leads)
 	r.settled(t, 1)
+	if got := r.Unprepared(); got != nil {
+		t.Errorf("unprepared are %v, though it holds the state", got)
+	}
 }
 
 // A real decider that is fed anything, over connections that break, answers for the very
