@@ -211,7 +211,9 @@ func (s *Service) newIndex(snapshot *model.Snapshot) *index.Index {
 	if s.config.PlainSolver || s.config.Solver != nil {
 		return nil
 	}
-	return index.New(snapshot, &s.solver, index.Config{})
+	x := index.New(snapshot, &s.solver, index.Config{})
+	x.Parallel = parallel
+	return x
 }
 
 func solveRequest(request *decideRequest, snapshot *model.Snapshot, pods []*model.Pod, stop func() bool) *solve.Request {

@@ -74,6 +74,8 @@ type class struct {
 	byKey    map[groupKey]int32
 	dyns     []dyn
 	byDyn    map[dyn]int32
+	// reasons is room for those of one node after the other.
+	reasons []filter.Reason
 	// rejection is what was said the last time that no node would do, until something
 	// changes.
 	rejection *berthv1.Rejection
@@ -118,6 +120,8 @@ type soft struct {
 	// hosts has how many pods the node in each slot has.
 	tallies []*tally
 	hosts   [][]int32
+	// domains are those of the constraints' topology keys.
+	domains []*domains
 }
 
 // attraction is InterPodAffinity's score.
@@ -185,12 +189,18 @@ type dynTree struct {
 
 // rebuild forgets everything but the pod and looks at every node.
 func (c *class) rebuild() {
+	c.prepare()
+	c.countAll()
+	c.build()
+}
+
+// prepare forgets everything but the pod, and compiles rules and scores for it.
+func (c *class) prepare() {
 	*c = class{x: c.x, key: c.key, pod: c.pod, profile: c.profile, scores: c.scores, lastUse: c.lastUse, bytes: c.bytes,
 		free: map[string]int64{}, byDyn: map[dyn]int32{}}
 	c.x.stats.Built++
 	c.x.settle()
 	c.compile()
-	c.build()
 }
 
 // counts says whether pods are counted for the class.
@@ -282,6 +292,7 @@ func (c *class) compile() {
 			c.soft = &soft{weight: rule.Weight, constraints: constraints, allKeys: allKeys}
 			for _, constraint := range constraints {
 				d := c.x.domainsOf(constraint.TopologyKey) // of hosts, too: whether a node carries it
+				c.soft.domains = append(c.soft.domains, d)
 				if constraint.TopologyKey == hostname {
 					c.soft.tallies = append(c.soft.tallies, nil)
 					c.soft.hosts = append(c.soft.hosts, make([]int32, len(c.x.at)))
@@ -337,8 +348,8 @@ func (c *class) tallied(t *tally) {
 	c.groups = nil
 }
 
-// build looks at every node.
-func (c *class) build() {
+// countAll counts every node and every pod.
+func (c *class) countAll() {
 	x := c.x
 	x.readAll()
 	c.seen, c.order = x.now(), x.order
@@ -363,6 +374,14 @@ func (c *class) build() {
 			}
 		}
 	}
+}
+
+// build looks at every node. It reads what classes share and changes nothing of it.
+func (c *class) build() {
+	if c.unfit {
+		return
+	}
+	x := c.x
 	for _, slot := range x.slots() {
 		c.cells[slot].static = c.look(slot).static
 		c.judge(slot)
@@ -587,7 +606,7 @@ func (c *class) judgeNode(n *model.Node) {
 func (c *class) judgeDynamic(n *model.Node, limit int) (verdict, local int32) {
 	for place := range c.checks[:limit] {
 		ch := &c.checks[place]
-		reasons := c.x.reasons[:0]
+		reasons := c.reasons[:0]
 		switch {
 		case ch.kind == static:
 			continue
@@ -598,7 +617,7 @@ func (c *class) judgeDynamic(n *model.Node, limit int) (verdict, local int32) {
 				reasons = append(reasons, reason)
 			}
 		}
-		c.x.reasons = reasons
+		c.reasons = reasons
 		if len(reasons) > 0 {
 			return c.verdict(place, reasons), 0
 		}

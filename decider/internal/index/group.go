@@ -85,7 +85,7 @@ func (c *class) groupKey(slot int32) (key groupKey) {
 	if c.soft != nil {
 		for i, hosts := range c.soft.hosts {
 			if hosts != nil {
-				key[part] = min(0, int64(c.x.domainsOf(c.soft.constraints[i].TopologyKey).of[slot]))
+				key[part] = min(0, int64(c.soft.domains[i].of[slot]))
 			}
 		}
 	}
@@ -178,6 +178,7 @@ func (c *class) repair() {
 		}
 	}
 	c.rejection = nil
+	c.fetch(x.dirty)
 	for _, slot := range x.dirty {
 		n := x.at[slot]
 		if n == nil {
@@ -194,6 +195,28 @@ func (c *class) repair() {
 	if regroup {
 		c.regroup()
 	}
+}
+
+// fetch reads what repair is to write, so that the processor has it at hand: here, no read
+// waits for the one before it, and memory is what repairs wait for on many nodes. It
+// returns something, so that it is not optimised away.
+func (c *class) fetch(slots []int32) (sum int32) {
+	if c.groups == nil {
+		return 0
+	}
+	for _, slot := range slots {
+		sum += c.cells[slot].place
+	}
+	for _, slot := range slots {
+		if cell := &c.cells[slot]; cell.verdict == 0 {
+			for i := range c.groups[cell.group].trees {
+				if t := &c.groups[cell.group].trees[i]; t.dyn == cell.dyn {
+					sum += t.levels[0][cell.place]
+				}
+			}
+		}
+	}
+	return sum
 }
 
 // moved takes note of a node that came or is gone, and reports whether the groups have

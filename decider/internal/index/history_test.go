@@ -66,7 +66,28 @@ func (r *run) resync(order uint64) *violation {
 	}
 	r.seen.indexed(r.index)
 	r.long, r.index = s, index.New(s, plain, r.config)
+	r.index.Parallel = atOnce
 	return nil
+}
+
+// atOnce calls do with the numbers below n, all at once; a panic comes to its caller.
+func atOnce(n int, do func(i int)) {
+	var panicked any
+	ended := make(chan any, n)
+	for i := range n {
+		go func() {
+			defer func() { ended <- recover() }()
+			do(i)
+		}()
+	}
+	for range n {
+		if p := <-ended; p != nil {
+			panicked = p
+		}
+	}
+	if panicked != nil {
+		panic(panicked)
+	}
 }
 
 // apply changes the long-lived snapshot and what it should be.

@@ -56,6 +56,10 @@ type Config struct {
 
 // Index decides on one snapshot. One caller at a time.
 type Index struct {
+	// Parallel calls do with the numbers below n, several at a time, and returns when all
+	// calls have. Nil has everything done by the caller of Decide.
+	Parallel func(n int, do func(i int))
+
 	snapshot *model.Snapshot
 	plain    *solve.Solver
 	config   Config
@@ -87,7 +91,9 @@ type Index struct {
 	// another changes nothing but what is indexed when.
 	uses      map[uint64]use
 	announced map[uint64]int
-	seed      maphash.Seed
+	// firsts are the first pods of each class of the request.
+	firsts []*model.Pod
+	seed   maphash.Seed
 
 	bytes int64
 	clock uint64 // counts decisions
@@ -98,7 +104,6 @@ type Index struct {
 
 	// Room for one decision after the other.
 	buffer     []byte
-	reasons    []filter.Reason
 	dirty      []int32
 	marks      []uint32
 	marked     uint32
@@ -151,6 +156,7 @@ func New(s *model.Snapshot, plain *solve.Solver, config Config) *Index {
 // Decide answers what the plain solver would. r.Snapshot is the index's.
 func (x *Index) Decide(r *solve.Request) []*berthv1.Decision {
 	x.announce(r.Pods)
+	x.buildAhead(r)
 	defer func() { x.preempted = false }()
 	return r.Each(x.one)
 }
@@ -159,6 +165,7 @@ func (x *Index) Decide(r *solve.Request) []*berthv1.Decision {
 // indexed from the first on.
 func (x *Index) announce(pods []*model.Pod) {
 	clear(x.announced)
+	x.firsts = x.firsts[:0]
 	if len(pods) < x.config.MinUses {
 		return
 	}
@@ -169,8 +176,57 @@ func (x *Index) announce(pods []*model.Pod) {
 	}
 	for _, p := range pods {
 		if p != nil {
-			x.announced[maphash.String(x.seed, x.keyOf(p))]++
+			hash := maphash.String(x.seed, x.keyOf(p))
+			if x.announced[hash]++; x.announced[hash] == 1 {
+				x.firsts = append(x.firsts, p)
+			}
 		}
+	}
+}
+
+// buildAhead builds the classes that a request, which was announced, asks for often
+// enough and that are not there or have to be built anew: several at a time.
+func (x *Index) buildAhead(r *solve.Request) {
+	s := x.snapshot
+	if r.Explain || len(s.Nodes) == 0 {
+		return
+	}
+	var classes []*class
+	for _, p := range x.firsts {
+		hash := maphash.String(x.seed, p.Key)
+		if p.NodeName != "" || s.Node(p.NominatedNode) != nil || x.announced[hash] < x.minUses(p) {
+			continue
+		}
+		c := x.classes[p.Key]
+		if c == nil {
+			need := x.classBytes()
+			if _, limited := filter.NamedNodes(p); limited || x.bytes+need > x.config.MaxBytes || len(x.domains) > maxDomains {
+				continue
+			}
+			profile, scores := x.profile(p)
+			c = &class{x: x, key: p.Key, pod: p, profile: profile, scores: scores, bytes: need}
+			x.bytes += need
+			x.classes[c.key] = c
+			delete(x.uses, hash)
+		} else if c.unfit || !x.outdated(c) {
+			continue
+		}
+		c.pod, c.lastUse = p, x.clock
+		c.prepare()
+		c.countAll()
+		classes = append(classes, c)
+	}
+	x.slots() // all read them
+	build := func(i int) { classes[i].build() }
+	if x.Parallel != nil {
+		x.Parallel(len(classes), build)
+	} else {
+		for i := range classes {
+			build(i)
+		}
+	}
+	for _, c := range classes {
+		x.account(c)
 	}
 }
 
@@ -214,13 +270,7 @@ func (x *Index) decide(r *solve.Request, index int, p *model.Pod) (_ *berthv1.De
 	if r.Explain || len(s.Nodes) == 0 || x.preempted || p.NodeName != "" || s.Node(p.NominatedNode) != nil {
 		return nil, nil, false
 	}
-	profile := x.plain.Profile(p.Record.GetSchedulerName())
-	var scores []score.Rule // none if the ranker is to be asked
-	if ranker, ok := profile.Ranker.(Scored); ok {
-		if sums, ok := ranker.Scores(); ok {
-			scores = sums
-		}
-	}
+	profile, scores := x.profile(p)
 	if names, limited := filter.NamedNodes(p); limited {
 		if scores == nil || s.Nominations() > 0 || s.Signals > 0 && hasSignals(scores) {
 			return nil, nil, false
@@ -243,6 +293,24 @@ func (x *Index) decide(r *solve.Request, index int, p *model.Pod) (_ *berthv1.De
 	return c.decide(r, index, p)
 }
 
+// profile returns how p is decided; without scores, the profile's ranker is to be asked.
+func (x *Index) profile(p *model.Pod) (_ *solve.Profile, scores []score.Rule) {
+	profile := x.plain.Profile(p.Record.GetSchedulerName())
+	if ranker, ok := profile.Ranker.(Scored); ok {
+		if sums, ok := ranker.Scores(); ok {
+			scores = sums
+		}
+	}
+	return profile, scores
+}
+
+// outdated says whether a class has to be built anew: what was compiled is another now, or
+// more has happened than can be made up for.
+func (x *Index) outdated(c *class) bool {
+	nodes := len(x.snapshot.Nodes)
+	return c.facts != x.snapshot.Facts || c.nodes > 0 && c.nodes != nodes || x.now()-c.seen > 2*uint64(nodes)
+}
+
 // classFor returns the pod's class, up to date, or nil if there is none.
 func (x *Index) classFor(p *model.Pod, profile *solve.Profile, scores []score.Rule) *class {
 	s := x.snapshot
@@ -260,7 +328,7 @@ func (x *Index) classFor(p *model.Pod, profile *solve.Profile, scores []score.Ru
 			// the time that the class is asked for next.
 			return nil
 		}
-		if c.unfit || c.facts != s.Facts || c.nodes > 0 && c.nodes != len(s.Nodes) || behind > 2*nodes {
+		if c.unfit || x.outdated(c) {
 			c.pod = p // it knows the resources that there are now
 			c.rebuild()
 		} else {
@@ -295,11 +363,7 @@ func (x *Index) newClass(p *model.Pod, profile *solve.Profile, scores []score.Ru
 	u := x.uses[hash]
 	gap := x.clock - u.last
 	u = use{u.count + 1, x.clock}
-	enough := x.config.MinUses
-	if countsOthers(p) {
-		enough = min(enough, 2)
-	}
-	if max(u.count, x.announced[hash]) < enough || !x.makeRoom(u.count, gap) {
+	if max(u.count, x.announced[hash]) < x.minUses(p) || !x.makeRoom(u.count, gap) {
 		if len(x.uses) >= maxUses {
 			clear(x.uses)
 		}
@@ -312,6 +376,14 @@ func (x *Index) newClass(p *model.Pod, profile *solve.Profile, scores []score.Ru
 	x.classes[c.key] = c
 	c.rebuild()
 	return c
+}
+
+// minUses is how many pods of p's class there must be for it to be indexed.
+func (x *Index) minUses(p *model.Pod) int {
+	if countsOthers(p) {
+		return min(x.config.MinUses, 2)
+	}
+	return x.config.MinUses
 }
 
 // countsOthers says whether the plain solver counts other pods for p.

@@ -155,8 +155,8 @@ func (c *class) lookAt(n *model.Node, l *looked) {
 		if ch.kind != static {
 			continue
 		}
-		if c.x.reasons = ch.reject(n, c.x.reasons[:0]); len(c.x.reasons) > 0 {
-			l.static = c.verdict(place, c.x.reasons)
+		if c.reasons = ch.reject(n, c.reasons[:0]); len(c.reasons) > 0 {
+			l.static = c.verdict(place, c.reasons)
 			break
 		}
 	}

@@ -80,7 +80,7 @@ func (c *class) rejectsNode(checks []check, n *model.Node) bool {
 	for i := range checks {
 		ch := &checks[i]
 		if ch.reject != nil {
-			if c.x.reasons = ch.reject(n, c.x.reasons[:0]); len(c.x.reasons) > 0 {
+			if c.reasons = ch.reject(n, c.reasons[:0]); len(c.reasons) > 0 {
 				return true
 			}
 			continue

@@ -94,8 +94,8 @@ func (c *class) rejects(g *group) (place int, verdict int32) {
 			continue
 		}
 		if reason, rejected := c.rejectsNear(ch, false, func(d *domains) int32 { return c.domainIn(g, d) }); rejected {
-			c.x.reasons = append(c.x.reasons[:0], reason)
-			return place, c.verdict(place, c.x.reasons)
+			c.reasons = append(c.reasons[:0], reason)
+			return place, c.verdict(place, c.reasons)
 		}
 	}
 	return len(c.checks), 0
@@ -160,7 +160,7 @@ func (c *class) rankSpread(scores []int64) {
 			return false
 		}
 		for j := range s.constraints {
-			if c.domainIn(candidates[i].group, c.x.domains[s.constraints[j].TopologyKey]) == lacking {
+			if c.domainIn(candidates[i].group, s.domains[j]) == lacking {
 				return true
 			}
 		}
@@ -179,7 +179,7 @@ func (c *class) rankSpread(scores []int64) {
 		host := 0
 		for j := range s.constraints {
 			var pods int64
-			id := c.domainIn(candidates[i].group, c.x.domains[s.constraints[j].TopologyKey])
+			id := c.domainIn(candidates[i].group, s.domains[j])
 			if s.tallies[j] == nil {
 				pods = candidates[i].dyn[host]
 				host++
