@@ -146,3 +146,175 @@ func (l *nearby) of(x *Index, c *class, key string) *tally {
 	c.tallied(t)
 	return t
 }
+
+// came counts a node without its pods.
+func (c *class) came(n *model.Node) {
+	if len(c.spread) == 0 && c.soft == nil {
+		return
+	}
+	if c.x.at[n.Slot] == n {
+		c.cells[n.Slot].includes = c.includes(n)
+	}
+	c.include(n, 1)
+}
+
+func (c *class) include(n *model.Node, by int32) {
+	if len(c.spread) == 0 {
+		return
+	}
+	bits := c.includesOf(n)
+	for i, s := range c.spread {
+		if bits&(1<<i) != 0 {
+			s.include(c.x.domainOf(s.domains, n), by)
+		}
+	}
+}
+
+// includesOf is includes, remembered for nodes that are in the snapshot.
+func (c *class) includesOf(n *model.Node) uint32 {
+	if c.x.at[n.Slot] == n {
+		return c.cells[n.Slot].includes
+	}
+	return c.includes(n)
+}
+
+// includes says which of the spread constraints count n.
+func (c *class) includes(n *model.Node) (bits uint32) {
+	if len(c.spread) > 0 && carries(n, c.spreadBy) {
+		for i := range c.spreadBy {
+			if c.spreadBy[i].Includes(c.pod, n) {
+				bits |= 1 << i
+			}
+		}
+	}
+	if c.soft != nil && !(c.soft.allKeys && !carries(n, c.soft.constraints)) {
+		for i := range c.soft.constraints {
+			if c.soft.constraints[i].Includes(c.pod, n) {
+				bits |= 1 << (16 + i)
+			}
+		}
+	}
+	return bits
+}
+
+// count counts q on n.
+func (c *class) count(q *model.PlacedPod, n *model.Node, by int64) {
+	x := c.x
+	if len(c.spread) > 0 {
+		bits := c.includesOf(n)
+		for i, s := range c.spread {
+			if bits&(1<<i) != 0 && counted(q, c.pod.Namespace, &s.constraint.Selector) {
+				id := x.domainOf(s.domains, n)
+				s.move(id, by)
+				c.touch(&s.tally, id)
+			}
+		}
+	}
+	if c.soft != nil {
+		bits := c.includesOf(n)
+		for i := range c.soft.constraints {
+			if !counted(q, c.pod.Namespace, &c.soft.constraints[i].Selector) {
+				continue
+			}
+			if hosts := c.soft.hosts[i]; hosts != nil {
+				hosts[n.Slot] += int32(by)
+			} else if bits&(1<<(16+i)) != 0 {
+				t := c.soft.tallies[i]
+				t.add(max(0, x.domainOf(t.domains, n)), by)
+			}
+		}
+	}
+	if c.affine {
+		c.countAffinity(q, n, by)
+	}
+	if c.attract != nil {
+		c.countAttraction(q, n, by)
+	}
+}
+
+// near adds to a tally of pods near n, unless n does not carry the key.
+func (c *class) near(t *tally, n *model.Node, by int64) bool {
+	id := c.x.domainOf(t.domains, n)
+	if id == lacking {
+		return false
+	}
+	t.add(id, by)
+	c.touch(t, id)
+	return true
+}
+
+func (c *class) countAffinity(q *model.PlacedPod, n *model.Node, by int64) {
+	s, p := c.x.snapshot, c.pod
+	for i := range q.Affinity.AntiRequired {
+		t := &q.Affinity.AntiRequired[i]
+		if t.Selects(p.Labels, p.Namespace, s.Namespaces[p.Namespace]) {
+			c.near(c.repelling.of(c.x, c, t.TopologyKey), n, by)
+		}
+	}
+	if !c.terms {
+		return
+	}
+	if required := p.Affinity.Required; len(required) > 0 {
+		all := true
+		for i := range required {
+			all = all && s.Selects(&required[i], q.Labels, q.Namespace)
+		}
+		for i := range required {
+			if all && c.near(c.wanted.of(c.x, c, required[i].TopologyKey), n, by) {
+				c.wantedTotal += by
+			}
+		}
+	}
+	for i := range p.Affinity.AntiRequired {
+		if t := &p.Affinity.AntiRequired[i]; s.Selects(t, q.Labels, q.Namespace) {
+			c.near(c.unwanted.of(c.x, c, t.TopologyKey), n, by)
+		}
+	}
+}
+
+func (c *class) countAttraction(q *model.PlacedPod, n *model.Node, by int64) {
+	a, s, p := c.attract, c.x.snapshot, c.pod
+	if a.own {
+		for i := range p.Affinity.Preferred {
+			if t := &p.Affinity.Preferred[i]; s.Selects(&t.PodTerm, q.Labels, q.Namespace) {
+				c.near(a.of(c.x, c, t.TopologyKey), n, by*t.Weight)
+			}
+		}
+		for i := range p.Affinity.AntiPreferred {
+			if t := &p.Affinity.AntiPreferred[i]; s.Selects(&t.PodTerm, q.Labels, q.Namespace) {
+				c.near(a.of(c.x, c, t.TopologyKey), n, -by*t.Weight)
+			}
+		}
+	}
+	if !q.Affinity.Any() {
+		return
+	}
+	selected := func(t *model.PodTerm) bool { return t.Selects(p.Labels, p.Namespace, s.Namespaces[p.Namespace]) }
+	if a.required > 0 {
+		for i := range q.Affinity.Required {
+			if t := &q.Affinity.Required[i]; selected(t) {
+				c.near(a.of(c.x, c, t.TopologyKey), n, by*a.required)
+			}
+		}
+	}
+	for i := range q.Affinity.Preferred {
+		if t := &q.Affinity.Preferred[i]; selected(&t.PodTerm) {
+			c.near(a.of(c.x, c, t.TopologyKey), n, by*t.Weight)
+		}
+	}
+	for i := range q.Affinity.AntiPreferred {
+		if t := &q.Affinity.AntiPreferred[i]; selected(&t.PodTerm) {
+			c.near(a.of(c.x, c, t.TopologyKey), n, -by*t.Weight)
+		}
+	}
+}
+
+// touch has the nodes of a domain looked at again, if its tally tells them apart.
+func (c *class) touch(t *tally, id int32) {
+	if !t.fine {
+		return
+	}
+	for slot := t.domains.first[id]; slot != none; slot = t.domains.next[slot] {
+		c.x.markSlot(slot)
+	}
+}

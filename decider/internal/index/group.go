@@ -165,9 +165,9 @@ func (c *class) repair() {
 		case e.pod == nil:
 			regroup = c.moved(e) || regroup
 		case counts:
-			c.count(e.pod, e.node, e.by)
+			c.count(e.pod, e.node, int64(e.by))
 		}
-		x.markSlot(int32(e.node.Slot))
+		x.markSlot(e.slot)
 	}
 	x.readAll()
 	c.seen, c.order = x.now(), x.order

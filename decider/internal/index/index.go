@@ -17,8 +17,8 @@
 // What a score cannot be grouped by (signals, policies of other kinds) is asked of the
 // nodes that can take the pod alone (each.go); nodes on which room is set aside are
 // looked at each time (aside.go). Preemption and explanations are the plain solver's, on
-// the same snapshot. Reading order: Index.decide, class.go, group.go (repair), place.go,
-// counts.go, tree.go.
+// the same snapshot. Reading order: Index.decide, class.go, build.go, compile.go, judge.go,
+// group.go (repair), place.go, counts.go, tree.go.
 package index
 
 import (
@@ -181,52 +181,6 @@ func (x *Index) announce(pods []*model.Pod) {
 				x.firsts = append(x.firsts, p)
 			}
 		}
-	}
-}
-
-// buildAhead builds the classes that a request, which was announced, asks for often
-// enough and that are not there or have to be built anew: several at a time.
-func (x *Index) buildAhead(r *solve.Request) {
-	s := x.snapshot
-	if r.Explain || len(s.Nodes) == 0 {
-		return
-	}
-	var classes []*class
-	for _, p := range x.firsts {
-		hash := maphash.String(x.seed, p.Key)
-		if p.NodeName != "" || s.Node(p.NominatedNode) != nil || x.announced[hash] < x.minUses(p) {
-			continue
-		}
-		c := x.classes[p.Key]
-		if c == nil {
-			need := x.classBytes()
-			if _, limited := filter.NamedNodes(p); limited || x.bytes+need > x.config.MaxBytes || len(x.domains) > maxDomains {
-				continue
-			}
-			profile, scores := x.profile(p)
-			c = &class{x: x, key: p.Key, pod: p, profile: profile, scores: scores, bytes: need}
-			x.bytes += need
-			x.classes[c.key] = c
-			delete(x.uses, hash)
-		} else if c.unfit || !x.outdated(c) {
-			continue
-		}
-		c.pod, c.lastUse = p, x.clock
-		c.prepare()
-		c.countAll()
-		classes = append(classes, c)
-	}
-	x.slots() // all read them
-	build := func(i int) { classes[i].build() }
-	if x.Parallel != nil {
-		x.Parallel(len(classes), build)
-	} else {
-		for i := range classes {
-			build(i)
-		}
-	}
-	for _, c := range classes {
-		x.account(c)
 	}
 }
 

@@ -14,7 +14,8 @@ import (
 type change struct {
 	pod  *model.PlacedPod
 	node *model.Node
-	by   int64
+	slot int32 // the node's, at hand
+	by   int32
 }
 
 // now is the number of the next change.
@@ -57,7 +58,7 @@ func (x *Index) NodeCame(n *model.Node) {
 	for _, d := range x.domains {
 		d.came(n)
 	}
-	x.record(change{node: n, by: 1})
+	x.record(change{node: n, slot: int32(n.Slot), by: 1})
 }
 
 // NodeGone implements model.Observer.
@@ -67,7 +68,7 @@ func (x *Index) NodeGone(n *model.Node) {
 	for _, d := range x.domains {
 		d.gone(n)
 	}
-	x.record(change{node: n, by: -1})
+	x.record(change{node: n, slot: int32(n.Slot), by: -1})
 }
 
 // PodMoved implements model.Observer.
@@ -89,7 +90,7 @@ func (x *Index) PodMoved(q *model.PlacedPod, n *model.Node, by int64) {
 			}
 		}
 	}
-	x.record(change{q, n, by})
+	x.record(change{q, n, int32(n.Slot), int32(by)})
 	if by < 0 && len(x.classes) > 0 {
 		x.removed[q.UID] = x.now() - 1
 	}

@@ -46,12 +46,16 @@ func (c *class) place(r *solve.Request, index int, p *model.Pod) (_ *berthv1.Dec
 	nodes := c.x.snapshot.Nodes
 	position := solve.Position(r.Seed, index, len(nodes))
 	var taken []spot
+	var first *model.Node
 	for range max(1, r.Candidates) {
 		best, ok := c.best(position)
 		if !ok {
 			break
 		}
 		n := nodes[best.candidate.group.ranks[best.place]]
+		if first == nil {
+			first = n
+		}
 		decision.Candidates = append(decision.Candidates, &berthv1.Candidate{
 			NodeName: n.Name, NodeUid: n.Record.GetUid(), Score: best.candidate.base + int64(best.value),
 		})
@@ -64,7 +68,7 @@ func (c *class) place(r *solve.Request, index int, p *model.Pod) (_ *berthv1.Dec
 		s.candidate.tree.set(s.place, s.value)
 	}
 	decision.Outcome = berthv1.Outcome_OUTCOME_PLACED
-	return decision, c.x.snapshot.Place(p, c.x.snapshot.Node(decision.Candidates[0].NodeName))
+	return decision, c.x.snapshot.Place(p, first)
 }
 
 // candidates finds the groups that can take a pod.
