@@ -62,7 +62,7 @@ func NewWatch(client *Client, deliver func(driver.Event)) (*Watch, error) {
 				return driver.PodChanged{Pod: p}
 			},
 			func(p *corev1.Pod) driver.Event { return driver.PodGone{Pod: p} })},
-		{"nodes", nodes, func(o any) { stripNode(o, client.kept) }, handler(w.nodes, deliver,
+		{"nodes", nodes, nodeStripper(client.kept), handler(w.nodes, deliver,
 			func(n *corev1.Node) driver.Event { return driver.NodeChanged{Node: n} },
 			func(n *corev1.Node) driver.Event { return driver.NodeGone{Node: n} })},
 		{"namespaces", namespaces, stripNamespace, handler(newDelivered(), deliver,
@@ -275,21 +275,41 @@ func resizedStatuses(in []corev1.ContainerStatus) []corev1.ContainerStatus {
 	return out
 }
 
-// stripNode keeps what encode, guard and the signals read.
-func stripNode(o any, annotations string) {
-	n, ok := o.(*corev1.Node)
-	if !ok {
-		return
+// nodeStripper is podStripper for nodes: it keeps what encode, guard and the signals read,
+// and of the annotations those whose keys begin with the given.
+func nodeStripper(annotations string) func(any) {
+	var s sharing
+	return func(o any) {
+		if n, ok := o.(*corev1.Node); ok {
+			stripNode(n, annotations)
+			s.node(n)
+		}
 	}
+}
+
+func stripNode(n *corev1.Node, annotations string) {
 	kept := withPrefix(n.Annotations, annotations)
 	stripMeta(&n.ObjectMeta)
 	n.Annotations = kept
+	n.Spec = corev1.NodeSpec{Unschedulable: n.Spec.Unschedulable, Taints: n.Spec.Taints}
 	n.Status = corev1.NodeStatus{
 		Allocatable:      n.Status.Allocatable,
-		Conditions:       n.Status.Conditions,
+		Conditions:       strippedConditions(n.Status.Conditions),
 		DeclaredFeatures: n.Status.DeclaredFeatures,
 		Images:           n.Status.Images,
 	}
+}
+
+// strippedConditions are those of a node without when and why, which are each node's own.
+func strippedConditions(in []corev1.NodeCondition) []corev1.NodeCondition {
+	if in == nil {
+		return nil
+	}
+	out := make([]corev1.NodeCondition, len(in))
+	for i := range in {
+		out[i] = corev1.NodeCondition{Type: in[i].Type, Status: in[i].Status}
+	}
+	return out
 }
 
 func stripNamespace(o any) {

@@ -308,10 +308,36 @@ func TestStripChangesNoOtherMessage(t *testing.T) {
 	node := &corev1.Node{ObjectMeta: meta}
 	node.Status.Images = []corev1.ContainerImage{{Names: []string{"web:1"}, SizeBytes: 5}}
 	node.Status.DeclaredFeatures = []string{"F"}
-	bare := node.DeepCopy()
-	stripNode(bare, "")
-	if a, b := encode.Node(node), encode.Node(bare); !proto.Equal(a, b) || bare.Annotations != nil {
-		t.Errorf("the node:\n%v\n%v", a, b)
+	node.Status.Conditions = []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue, LastHeartbeatTime: metav1.Now()}}
+	node.Status.Allocatable = corev1.ResourceList{"cpu": resource.MustParse("4"), "pods": resource.MustParse("110")}
+	node.Spec = corev1.NodeSpec{Unschedulable: true, ProviderID: "x", Taints: []corev1.Taint{{Key: "k", Effect: corev1.TaintEffectNoExecute}}}
+	strip := nodeStripper("")
+	var first *corev1.Node
+	for name, change := range map[string]func(*corev1.Node){
+		"as it is":        func(*corev1.Node) {},
+		"other images":    func(n *corev1.Node) { n.Status.Images[0].SizeBytes++ },
+		"more cpu":        func(n *corev1.Node) { n.Status.Allocatable["cpu"] = resource.MustParse("5") },
+		"less pods":       func(n *corev1.Node) { n.Status.Allocatable["pods"] = resource.MustParse("109") },
+		"not ready":       func(n *corev1.Node) { n.Status.Conditions[0].Status = corev1.ConditionFalse },
+		"no features":     func(n *corev1.Node) { n.Status.DeclaredFeatures = nil },
+		"no taint":        func(n *corev1.Node) { n.Spec.Taints = nil },
+		"as it is, later": func(n *corev1.Node) { n.Status.Conditions[0].LastHeartbeatTime = metav1.Time{} },
+	} {
+		full := node.DeepCopy()
+		change(full)
+		bare := full.DeepCopy()
+		strip(bare)
+		if a, b := encode.Node(full), encode.Node(bare); !proto.Equal(a, b) || bare.Annotations != nil {
+			t.Errorf("the node, %s:\n%v\n%v", name, a, b)
+		}
+		if !strings.HasPrefix(name, "as it is") {
+			continue
+		}
+		if first == nil {
+			first = bare
+		} else if &first.Status.Conditions[0] != &bare.Status.Conditions[0] {
+			t.Error("equal nodes have conditions of their own")
+		}
 	}
 	budget := &policyv1.PodDisruptionBudget{ObjectMeta: meta, Spec: policyv1.PodDisruptionBudgetSpec{Selector: selector}}
 	budget.Status = policyv1.PodDisruptionBudgetStatus{DisruptionsAllowed: 2, ExpectedPods: 3, DisruptedPods: map[string]metav1.Time{"x": {}}}
