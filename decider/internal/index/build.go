@@ -4,13 +4,13 @@ import (
 	"hash/maphash"
 
 	"github.com/berth-scheduler/berth/decider/internal/filter"
-	"github.com/berth-scheduler/berth/decider/internal/solve"
 )
 
 // rebuild forgets everything but the pod and looks at every node.
 func (c *class) rebuild() {
 	c.prepare()
-	c.countAll()
+	c.countNodes()
+	c.countPods()
 	c.build()
 }
 
@@ -23,30 +23,40 @@ func (c *class) prepare() {
 	c.compile()
 }
 
-// countAll counts every node and every pod.
-func (c *class) countAll() {
-	x := c.x
-	x.readAll()
-	c.seen, c.order = x.now(), x.order
+// countNodes counts every node. It reads what classes share and changes nothing of it.
+func (c *class) countNodes() {
 	if c.unfit {
 		return
 	}
+	x := c.x
 	c.verdicts = []verdict{{place: len(c.checks), evictable: false}}
 	c.cells = make([]cell, len(x.at))
 	for slot := range c.cells {
 		c.cells[slot] = cell{verdict: absent, static: absent}
 	}
-	all := c.counts()
-	if all || x.snapshot.Affine > 0 {
+	if len(c.spread) > 0 || c.soft != nil {
 		for _, n := range x.snapshot.Nodes {
 			c.came(n)
-			pods := n.Pods
-			if !all {
-				pods = n.Affine
-			}
-			for _, q := range pods {
-				c.count(q, n, 1)
-			}
+		}
+	}
+}
+
+// countPods counts every pod that counts.
+func (c *class) countPods() {
+	x := c.x
+	x.readAll()
+	c.seen, c.order = x.now(), x.order
+	all := c.counts()
+	if c.unfit || !all && x.snapshot.Affine == 0 {
+		return
+	}
+	for _, n := range x.snapshot.Nodes {
+		pods := n.Pods
+		if !all {
+			pods = n.Affine
+		}
+		for _, q := range pods {
+			c.count(q, n, 1)
 		}
 	}
 }
@@ -64,17 +74,19 @@ func (c *class) build() {
 	c.regroup()
 }
 
-// buildAhead builds the classes that a request, which was announced, asks for often
-// enough and that are not there or have to be built anew: several at a time.
-func (x *Index) buildAhead(r *solve.Request) {
-	s := x.snapshot
-	if r.Explain || len(s.Nodes) == 0 {
-		return
-	}
+// ahead is how many classes are built at once: no more, since a request that is to stop
+// does so between pods.
+const ahead = 8
+
+// buildAhead builds the next classes that the request asks for often enough and that are
+// not there or have to be built anew: several at a time.
+func (x *Index) buildAhead() {
 	var classes []*class
-	for _, p := range x.firsts {
+	for len(x.firsts) > 0 && len(classes) < ahead {
+		p := x.firsts[0]
+		x.firsts = x.firsts[1:]
 		hash := maphash.String(x.seed, p.Key)
-		if p.NodeName != "" || s.Node(p.NominatedNode) != nil || x.announced[hash] < x.minUses(p) {
+		if p.NodeName != "" || x.snapshot.Node(p.NominatedNode) != nil || x.announced[hash] < x.minUses(p) {
 			continue
 		}
 		c := x.classes[p.Key]
@@ -93,19 +105,26 @@ func (x *Index) buildAhead(r *solve.Request) {
 		}
 		c.pod, c.lastUse = p, x.clock
 		c.prepare()
-		c.countAll()
 		classes = append(classes, c)
 	}
-	x.slots() // all read them
-	build := func(i int) { classes[i].build() }
-	if x.Parallel != nil {
-		x.Parallel(len(classes), build)
-	} else {
-		for i := range classes {
-			build(i)
-		}
+	x.each(classes, (*class).countNodes)
+	for _, c := range classes {
+		c.countPods()
 	}
+	x.slots() // all read them
+	x.each(classes, (*class).build)
 	for _, c := range classes {
 		x.account(c)
 	}
+}
+
+// each calls do with each class, several at a time if it can.
+func (x *Index) each(classes []*class, do func(c *class)) {
+	if x.Parallel == nil {
+		for _, c := range classes {
+			do(c)
+		}
+		return
+	}
+	x.Parallel(len(classes), func(i int) { do(classes[i]) })
 }

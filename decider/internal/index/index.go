@@ -91,7 +91,7 @@ type Index struct {
 	// another changes nothing but what is indexed when.
 	uses      map[uint64]use
 	announced map[uint64]int
-	// firsts are the first pods of each class of the request.
+	// firsts are the first pods of each class of the request, but of those that were built.
 	firsts []*model.Pod
 	seed   maphash.Seed
 
@@ -156,7 +156,6 @@ func New(s *model.Snapshot, plain *solve.Solver, config Config) *Index {
 // Decide answers what the plain solver would. r.Snapshot is the index's.
 func (x *Index) Decide(r *solve.Request) []*berthv1.Decision {
 	x.announce(r.Pods)
-	x.buildAhead(r)
 	defer func() { x.preempted = false }()
 	return r.Each(x.one)
 }
@@ -165,7 +164,7 @@ func (x *Index) Decide(r *solve.Request) []*berthv1.Decision {
 // indexed from the first on.
 func (x *Index) announce(pods []*model.Pod) {
 	clear(x.announced)
-	x.firsts = x.firsts[:0]
+	x.firsts = nil
 	if len(pods) < x.config.MinUses {
 		return
 	}
@@ -269,6 +268,10 @@ func (x *Index) outdated(c *class) bool {
 func (x *Index) classFor(p *model.Pod, profile *solve.Profile, scores []score.Rule) *class {
 	s := x.snapshot
 	c := x.classes[x.keyOf(p)]
+	if len(x.firsts) > 0 && (c == nil || !c.unfit && x.outdated(c)) {
+		x.buildAhead()
+		c = x.classes[p.Key]
+	}
 	if c != nil {
 		gap := x.clock - c.lastUse
 		c.lastUse = x.clock
