@@ -106,7 +106,7 @@ func (b *bench) plan() ([]cell, error) {
 		}
 		var chosen []system
 		for _, s := range b.systems {
-			if b.named || s.only == "" || s.only == w.Name {
+			if s.suits(w) && (b.named || s.only == "" || s.only == w.Name) {
 				chosen = append(chosen, s)
 			}
 		}
@@ -120,6 +120,9 @@ func (b *bench) plan() ([]cell, error) {
 			}
 			slices.Reverse(chosen)
 		}
+	}
+	if plan == nil {
+		return nil, errors.New("--workloads, --systems: none of the systems is for any of the workloads; see bench --help")
 	}
 	return plan, nil
 }
@@ -156,12 +159,16 @@ func hashFile(h io.Writer, path string) error {
 // measure makes the runs of the plan that are not in the store, and returns the
 // results of all of them, in the plan's order.
 func (b *bench) measure(ctx context.Context, plan []cell) (results []result.Result, err error) {
-	todo := 0
+	todo, placed := 0, 0
 	var left time.Duration
 	for _, c := range plan {
 		if _, known := b.known(c); !known {
 			todo++
 			left += b.estimate(c)
+			if n := b.blank(c).Placed; n != placed {
+				left += time.Duration(n) * time.Second / assumedCreated
+				placed = n
+			}
 		}
 	}
 	b.printf("%d runs, %d of them measured before; about %s on %d nodes, with all logs in %s",
@@ -216,7 +223,7 @@ func interrupted(ctx context.Context, err error) error {
 
 // blank is a result of c before it is measured.
 func (b *bench) blank(c cell) result.Result {
-	return result.Result{Digest: b.digest, Workload: c.workload.Name, System: c.system.name, Round: c.round, Nodes: b.nodes, Pods: len(c.objects.Pods), Rate: c.workload.Rate}
+	return result.Result{Digest: b.digest, Workload: c.workload.Name, System: c.system.name, Round: c.round, Nodes: b.nodes, Pods: len(c.objects.Pods), Rate: c.workload.Rate, Placed: b.nodes * c.workload.PlacedPerNode}
 }
 
 // known is what the store has of c.
@@ -280,11 +287,12 @@ func (b *bench) trial(ctx context.Context, c cell) (result.Result, error) {
 	if err != nil {
 		return b.blank(c), err
 	}
+	if err := b.cluster.occupy(ctx, c.workload, b.nodes, b.printf); err != nil {
+		return b.blank(c), err
+	}
 	began := time.Now()
-	t := &trial{spawner: b.spawner, cluster: b.cluster, probe: probe, dir: b.dir, workload: c.workload, system: c.system, objects: c.objects}
+	t := &trial{spawner: b.spawner, cluster: b.cluster, probe: probe, dir: b.dir, workload: c.workload, system: c.system, objects: c.objects, blank: b.blank(c)}
 	r, err := t.measure(ctx)
-	blank := b.blank(c)
-	r.Digest, r.Workload, r.System, r.Round, r.Nodes, r.Pods, r.Rate = blank.Digest, blank.Workload, blank.System, blank.Round, blank.Nodes, blank.Pods, blank.Rate
 	r.Time, r.Took = time.Now().UTC().Truncate(time.Second), time.Since(began).Seconds()
 	return r, err
 }

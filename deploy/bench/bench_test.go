@@ -112,11 +112,25 @@ func TestPlan(t *testing.T) {
 		t.Errorf("plan %v, want %v", got, want)
 	}
 	// Two watchers and two deciders are compared on one workload, or where asked for.
-	if got := plan(t, "--quick"); len(got) != 4*len(workload.All())+1 || !slices.Contains(got, "equal/berth-2x2") {
+	if got := plan(t, "--quick --workloads equal,mixed"); len(got) != 9 || !slices.Contains(got, "equal/berth-2x2") {
+		t.Errorf("plan %v", got)
+	}
+	// Where a start is measured, something has to be started.
+	if got := plan(t, "--quick --workloads restart"); !slices.Equal(got, []string{"restart/kube-scheduler", "restart/berth"}) {
 		t.Errorf("plan %v", got)
 	}
 	if got := plan(t, "--quick --workloads mixed --systems berth-2x2"); !slices.Equal(got, []string{"mixed/berth-2x2"}) {
 		t.Errorf("plan %v", got)
+	}
+}
+
+func TestPlanOfNothing(t *testing.T) {
+	o, err := parse(strings.Fields("--workloads restart --systems bare"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if cells, err := (&bench{options: o}).plan(); err == nil {
+		t.Errorf("no error, and the plan %v", cells)
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -43,6 +44,8 @@ const (
 	// looked for every cleanInterval.
 	cleanTimeout  = 10 * time.Minute
 	cleanInterval = 100 * time.Millisecond
+	// placedStep is how many placed pods are created before somebody is told.
+	placedStep = 10000
 	// lease is what Berth's watchers elect their leader by.
 	leaseNamespace, leaseName = "kube-system", "berth-berth"
 )
@@ -54,7 +57,11 @@ type cluster struct {
 	kubeconfig string
 	client     kubernetes.Interface // for everything but watches
 	watcher    kubernetes.Interface // with a connection of its own
+	placed     int                  // pods in workload.PlacedNamespace; unknown if they did not all come or go
 }
+
+// unknown is a number of pods that nobody knows.
+const unknown = -1
 
 // startCluster starts one with its files in dir.
 func startCluster(ctx context.Context, s *child.Spawner, dir, log string) (*cluster, error) {
@@ -116,11 +123,13 @@ func (c *cluster) pid(component string) (int, error) {
 // auditLog is where the API server logs writes.
 func (c *cluster) auditLog() string { return filepath.Join(c.dir, "audit.log") }
 
-// prepare creates the namespace and the nodes that all runs share.
+// prepare creates the namespaces and the nodes that all runs share.
 func (c *cluster) prepare(ctx context.Context, nodes int) error {
-	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: workload.Namespace}}
-	if _, err := c.client.CoreV1().Namespaces().Create(ctx, namespace, metav1.CreateOptions{}); err != nil {
-		return fmt.Errorf("creating namespace %s: %w", workload.Namespace, err)
+	for _, name := range []string{workload.Namespace, workload.PlacedNamespace} {
+		namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}
+		if _, err := c.client.CoreV1().Namespaces().Create(ctx, namespace, metav1.CreateOptions{}); err != nil {
+			return fmt.Errorf("creating namespace %s: %w", name, err)
+		}
 	}
 	err := inOrder(ctx, workload.Nodes(nodes), func(_ int, n *corev1.Node) error {
 		_, err := c.client.CoreV1().Nodes().Create(ctx, n, metav1.CreateOptions{})
@@ -128,6 +137,54 @@ func (c *cluster) prepare(ctx context.Context, nodes int) error {
 	})
 	if err != nil {
 		return fmt.Errorf("creating nodes: %w", err)
+	}
+	return nil
+}
+
+// occupy sees to it that the nodes have the pods of w that are placed already,
+// and no others. Runs share them, since none changes them. They take their time,
+// of which say is told.
+func (c *cluster) occupy(ctx context.Context, w workload.Workload, nodes int, say func(format string, args ...any)) error {
+	if c.placed == nodes*w.PlacedPerNode {
+		return nil
+	}
+	if c.placed != 0 {
+		say("deleting the placed pods of the workload before")
+		c.placed = unknown
+		if err := c.evacuate(ctx); err != nil {
+			return err
+		}
+	}
+	pods := w.Placed(nodes)
+	c.placed = unknown
+	var there atomic.Int64
+	err := inOrder(ctx, pods, func(_ int, p *corev1.Pod) error {
+		if _, err := c.client.CoreV1().Pods(p.Namespace).Create(ctx, p, metav1.CreateOptions{}); err != nil {
+			return err
+		}
+		if n := there.Add(1); n%placedStep == 0 {
+			say("%d of %d placed pods are there", n, len(pods))
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("creating placed pods: %w", err)
+	}
+	c.placed = len(pods)
+	return nil
+}
+
+// evacuate deletes the placed pods and returns when they are gone.
+func (c *cluster) evacuate(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, cleanTimeout)
+	defer cancel()
+	pods := c.client.CoreV1().Pods(workload.PlacedNamespace)
+	err := child.Poll(ctx, cleanInterval, func(ctx context.Context) error {
+		// The API server gives up a request after a minute, however far it is.
+		return pods.DeleteCollection(ctx, metav1.DeleteOptions{GracePeriodSeconds: new(int64)}, metav1.ListOptions{})
+	})
+	if err != nil {
+		return fmt.Errorf("deleting placed pods: %w", err)
 	}
 	return nil
 }

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/berth-scheduler/berth/deploy/bench/internal/result"
+	"github.com/berth-scheduler/berth/deploy/bench/internal/workload"
 	"github.com/berth-scheduler/berth/deploy/internal/child"
 )
 
@@ -51,6 +52,12 @@ func systems() []system {
 		{name: "berth-2x2", description: "two watchers that elect a leader and two deciders, as deploy/base has them; on \"equal\" alone unless named", scheduler: "berth", events: true, only: "equal",
 			programs: func(c *cluster) ([]program, error) { return berth(c, 2) }},
 	}
+}
+
+// suits says whether there is something to measure with s on w: how long a
+// scheduler takes to start, if it is one.
+func (s system) suits(w workload.Workload) bool {
+	return w.PlacedPerNode == 0 || s.programs != nil
 }
 
 func findSystem(name string) (system, error) {

@@ -45,6 +45,7 @@ type trial struct {
 	workload workload.Workload
 	system   system
 	objects  workload.Objects
+	blank    result.Result // what is known of the result beforehand
 
 	timeline  *timeline.Timeline
 	children  []*child.Child
@@ -57,6 +58,7 @@ type trial struct {
 // started, everything is awaited, judged and removed. An error means that the
 // run could not be made; one that was made and does not count has problems.
 func (t *trial) measure(ctx context.Context) (res result.Result, err error) {
+	res = t.blank
 	interrupted, cleaned := ctx, false
 	defer func() {
 		if !cleaned && interrupted.Err() == nil { // or else the cluster goes, with all in it
@@ -145,6 +147,7 @@ func (t *trial) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	t.timeline.Started(time.Now())
 	for i, p := range programs {
 		c, err := t.spawner.Start(p.name, filepath.Join(t.dir, fmt.Sprintf("%s-%d.log", p.name, i)), t.spawner.Command(p.name, p.args...))
 		if err != nil {
@@ -330,23 +333,15 @@ func (t *trial) result(before, after usage) result.Result {
 	quantiles := func(q timeline.Quantiles) result.Quantiles {
 		return result.Quantiles{P50: q.P50.Seconds(), P99: q.P99.Seconds()}
 	}
-	res := result.Result{
-		Pods:             len(t.objects.Pods),
-		Rate:             t.workload.Rate,
-		Problems:         t.timeline.Problems(),
-		Bound:            f.Bound,
-		Rejected:         f.Rejected,
-		ReadyToLastBind:  f.ReadyToLast.Seconds(),
-		FirstToLastBind:  f.FirstToLast.Seconds(),
-		ReadyToLastEvent: f.ReadyToTold.Seconds(),
-		FirstToLastEvent: f.FirstToTold.Seconds(),
-		CreateToBound:    quantiles(f.Bind),
-		SeenToBound:      quantiles(f.Watch),
-		CreateToRejected: quantiles(f.Reject),
-		APIServer:        after.apiserver - before.apiserver,
-		Etcd:             after.etcd - before.etcd,
-		Processes:        map[string]result.Process{},
-	}
+	res := t.blank
+	res.Problems = t.timeline.Problems()
+	res.Bound, res.Rejected = f.Bound, f.Rejected
+	res.ReadyToLastBind, res.FirstToLastBind = f.ReadyToLast.Seconds(), f.FirstToLast.Seconds()
+	res.ReadyToLastEvent, res.FirstToLastEvent = f.ReadyToTold.Seconds(), f.FirstToTold.Seconds()
+	res.StartToReady, res.StartToFirstBind, res.StartToLastBind = f.StartToReady.Seconds(), f.StartToFirst.Seconds(), f.StartToLast.Seconds()
+	res.CreateToBound, res.SeenToBound, res.CreateToRejected = quantiles(f.Bind), quantiles(f.Watch), quantiles(f.Reject)
+	res.APIServer, res.Etcd = after.apiserver-before.apiserver, after.etcd-before.etcd
+	res.Processes = map[string]result.Process{}
 	for i, program := range t.programs {
 		p := res.Processes[program]
 		p.Life += after.children[i]

@@ -144,7 +144,9 @@ func TestConfig(t *testing.T) {
 	}
 	var jobs, workloads []string
 	for _, w := range workload.All() {
-		workloads = append(workloads, w.Name)
+		if w.PlacedPerNode == 0 { // or else the start of a scheduler is measured
+			workloads = append(workloads, w.Name)
+		}
 	}
 	subdomain := regexp.MustCompile(`^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`)
 	for _, j := range s.Jobs {

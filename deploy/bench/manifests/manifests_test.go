@@ -40,6 +40,7 @@ const (
 var without = map[string]string{
 	"churn":   "something has to come and go meanwhile",
 	"trickle": "a manifest has no rate",
+	"restart": "it is about what was there before",
 }
 
 // pods is how many each workload has here: ten to a node, or one.

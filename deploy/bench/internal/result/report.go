@@ -49,6 +49,24 @@ var cost = append(slices.Clip(names),
 	column{"decider, MiB", func(s *Summary) string { return spread(s.Peaks[decider], mebibytes) }},
 )
 
+var starts = append(slices.Clip(names),
+	column{"placed pods", func(s *Summary) string { return fmt.Sprint(s.Placed) }},
+	column{"waiting pods", func(s *Summary) string { return fmt.Sprint(s.Pods) }},
+	column{"start to ready", func(s *Summary) string { return spread(s.StartToReady, latency) }},
+	column{"start to first bind", func(s *Summary) string { return spread(s.StartToFirstBind, latency) }},
+	column{"× kube-scheduler", func(s *Summary) string { return spread(s.StartOfStock, times) }},
+	column{"start to last bind", func(s *Summary) string { return spread(s.StartToLastBind, latency) }},
+	column{"CPU, s", func(s *Summary) string { return spread(s.total(s.Life), seconds) }},
+	column{"× kube-scheduler", func(s *Summary) string { return spread(s.LifeOfStock, times) }},
+	column{"watcher, s", func(s *Summary) string { return spread(s.total(s.Programs[watcher]), seconds) }},
+	column{"decider, s", func(s *Summary) string { return spread(s.total(s.Programs[decider]), seconds) }},
+	column{"peak memory, MiB", func(s *Summary) string { return spread(s.Peak, mebibytes) }},
+	column{"× kube-scheduler", func(s *Summary) string { return spread(s.PeakOfStock, times) }},
+	column{"watcher, MiB", func(s *Summary) string { return spread(s.Peaks[watcher], mebibytes) }},
+	column{"decider, MiB", func(s *Summary) string { return spread(s.Peaks[decider], mebibytes) }},
+	column{"runs", func(s *Summary) string { return fmt.Sprintf("%d of %d", s.Counted, s.Runs) }},
+)
+
 var latencies = append(slices.Clip(names),
 	column{"created to bound, p50", func(s *Summary) string { return spread(s.CreateP50, latency) }},
 	column{"p99", func(s *Summary) string { return spread(s.CreateP99, latency) }},
@@ -68,15 +86,17 @@ func Markdown(summaries []Summary) string {
 		rounds, nodes = max(rounds, s.Runs), max(nodes, s.Nodes)
 	}
 	fmt.Fprintf(&b, "%d nodes. Of several rounds the median, with the lowest and the highest behind it; rounds: %d.\n", nodes, rounds)
-	bursts := slices.DeleteFunc(slices.Clone(summaries), func(s Summary) bool { return s.Rate > 0 })
+	restarts := where(summaries, (*Summary).restart)
+	others := where(summaries, func(s *Summary) bool { return !s.restart() })
 	for _, t := range []struct {
 		title     string
 		columns   []column
 		summaries []Summary
 	}{
-		{"Throughput", throughput, bursts},
-		{"CPU and memory", cost, summaries},
-		{"Latency", latencies, summaries},
+		{"Throughput", throughput, where(summaries, (*Summary).burst)},
+		{"CPU and memory", cost, others},
+		{"Latency", latencies, others},
+		{"Start", starts, restarts},
 	} {
 		if len(t.summaries) > 0 {
 			table(&b, t.title, t.columns, t.summaries)
@@ -84,6 +104,11 @@ func Markdown(summaries []Summary) string {
 	}
 	problems(&b, summaries)
 	return b.String()
+}
+
+// where returns those of summaries of which is says so.
+func where(summaries []Summary, is func(*Summary) bool) []Summary {
+	return slices.DeleteFunc(slices.Clone(summaries), func(s Summary) bool { return !is(&s) })
 }
 
 // table writes one table. Columns in which nothing was measured are left out.
@@ -154,8 +179,8 @@ type File struct {
 // Charts draws what the report's tables say. A picture of which nothing was
 // measured is left out.
 func Charts(summaries []Summary) ([]File, error) {
-	bursts := slices.DeleteFunc(slices.Clone(summaries), func(s Summary) bool { return s.Rate > 0 })
-	trickles := slices.DeleteFunc(slices.Clone(summaries), func(s Summary) bool { return s.Rate == 0 })
+	bursts, trickles, restarts := where(summaries, (*Summary).burst), where(summaries, (*Summary).trickle), where(summaries, (*Summary).restart)
+	others := where(summaries, func(s *Summary) bool { return !s.restart() })
 	var files []File
 	for _, c := range []struct {
 		name, title, unit string
@@ -165,10 +190,11 @@ func Charts(summaries []Summary) ([]File, error) {
 	}{
 		{"throughput.svg", "Pods placed", "pods/s from the first to the last bind", bursts, func(s *Summary) Stat { return s.FirstToLastBind }, 1},
 		{"events.svg", "Pods placed and told of", "pods/s from the scheduler's readiness to the last Event", bursts, func(s *Summary) Stat { return s.ReadyToLastEvent }, 1},
-		{"cpu.svg", "CPU of the scheduler", "ms per pod, its start included", summaries, func(s *Summary) Stat { return s.Life }, 1},
+		{"cpu.svg", "CPU of the scheduler", "ms per pod, its start included", others, func(s *Summary) Stat { return s.Life }, 1},
 		{"memory.svg", "Peak memory of the scheduler", "MiB", summaries, func(s *Summary) Stat { return s.Peak }, 1.0 / (1 << 20)},
 		{"latency-p50.svg", "Median latency of one pod", "ms from its create request until a watch shows its node", trickles, func(s *Summary) Stat { return s.CreateP50 }, 1000},
 		{"latency-p99.svg", "99th percentile of latency", "ms from its create request until a watch shows its node", trickles, func(s *Summary) Stat { return s.CreateP99 }, 1000},
+		{"start.svg", "Until the first pod is bound", "s from the scheduler's start on a cluster full of pods", restarts, func(s *Summary) Stat { return s.StartToFirstBind }, 1},
 	} {
 		bars := plot.Bars{Title: c.title, Unit: c.unit}
 		place := map[string]int{} // of systems

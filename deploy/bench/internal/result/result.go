@@ -25,6 +25,8 @@ type Result struct {
 	// Rate is the pods created a second while the scheduler ran, 0 if all
 	// existed before.
 	Rate int `json:"rate,omitempty"`
+	// Placed is how many other pods were on nodes when the scheduler started.
+	Placed int `json:"placed,omitempty"`
 
 	// Problems say why the run does not count; a run without any does.
 	Problems []string `json:"problems,omitempty"`
@@ -39,6 +41,12 @@ type Result struct {
 	FirstToLastBind  float64 `json:"firstToLastBindSeconds"`
 	ReadyToLastEvent float64 `json:"readyToLastEventSeconds,omitempty"`
 	FirstToLastEvent float64 `json:"firstToLastEventSeconds,omitempty"`
+
+	// From the start of the scheduler's processes to its readiness and to the
+	// first and the last bind; 0 where the benchmark itself binds.
+	StartToReady     float64 `json:"startToReadySeconds,omitempty"`
+	StartToFirstBind float64 `json:"startToFirstBindSeconds,omitempty"`
+	StartToLastBind  float64 `json:"startToLastBindSeconds,omitempty"`
 
 	// CreateToBound is from a pod's create request, or the scheduler's
 	// readiness where that was later, until a watch showed its node; SeenToBound

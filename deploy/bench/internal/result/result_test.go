@@ -166,14 +166,17 @@ func TestCharts(t *testing.T) {
 				t.Fatalf("%s: %v", f.Name, err)
 			}
 		}
-		if strings.Contains(text, "trickle") != (f.Name != "throughput.svg" && f.Name != "events.svg") {
+		if strings.Contains(text, "trickle") != (f.Name != "throughput.svg" && f.Name != "events.svg" && f.Name != "start.svg") {
 			t.Errorf("%s: a trickle has no throughput, and everything else", f.Name)
+		}
+		if strings.Contains(text, "restart") != (f.Name == "memory.svg" || f.Name == "start.svg") {
+			t.Errorf("%s: of a restart, memory and the start count", f.Name)
 		}
 		if strings.HasPrefix(f.Name, "cpu") && strings.Contains(text, Bare) {
 			t.Errorf("%s: binding without a scheduler has no scheduler's CPU", f.Name)
 		}
 	}
-	want := []string{"throughput.svg", "events.svg", "cpu.svg", "memory.svg", "latency-p50.svg", "latency-p99.svg"}
+	want := []string{"throughput.svg", "events.svg", "cpu.svg", "memory.svg", "latency-p50.svg", "latency-p99.svg", "start.svg"}
 	if !slices.Equal(names, want) {
 		t.Errorf("charts %v, want %v", names, want)
 	}

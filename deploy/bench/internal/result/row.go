@@ -21,12 +21,14 @@ func Row(r Result) string {
 	note := strings.Join(r.Problems, "; ")
 	if note != "" {
 		note = "DOES NOT COUNT: " + note
+	} else if r.Placed > 0 {
+		note = fmt.Sprintf("from its start: ready %s, first bind %s, last bind %s", latency(r.StartToReady), latency(r.StartToFirstBind), latency(r.StartToLastBind))
 	} else if r.Rejected > 0 {
 		note = fmt.Sprintf("rejected: p50 %s, p99 %s", latency(r.CreateToRejected.P50), latency(r.CreateToRejected.P99))
 	}
 	perSecond := func(seconds float64) string {
-		if r.Rate > 0 {
-			return "-"
+		if r.Rate > 0 || r.Placed > 0 {
+			return none
 		}
 		return count(r.PerSecond(seconds))
 	}
@@ -59,6 +61,14 @@ func latency(seconds float64) string {
 		return fmt.Sprintf("%.0f ms", 1000*seconds)
 	}
 	return fmt.Sprintf("%.1f s", seconds)
+}
+
+// seconds prints seconds of CPU.
+func seconds(v float64) string {
+	if v == 0 {
+		return none
+	}
+	return fmt.Sprintf("%.2f", v)
 }
 
 // millis prints milliseconds.

@@ -46,12 +46,13 @@ type Summary struct {
 	Nodes    int    `json:"nodes"`
 	Pods     int    `json:"pods"`
 	Rate     int    `json:"rate,omitempty"`
+	Placed   int    `json:"placed,omitempty"`
 	Runs     int    `json:"runs"`
 	Counted  int    `json:"counted"`
 	// Problems are those of runs that do not count.
 	Problems []string `json:"problems,omitempty"`
 
-	// In pods a second; not for workloads with a rate of their own.
+	// In pods a second; not for workloads that are no bursts.
 	ReadyToLastBind  Stat `json:"readyToLastBindPerSecond"`
 	FirstToLastBind  Stat `json:"firstToLastBindPerSecond"`
 	ReadyToLastEvent Stat `json:"readyToLastEventPerSecond"`
@@ -59,6 +60,13 @@ type Summary struct {
 	OfStock      Stat `json:"firstToLastBindOfKubeScheduler"`
 	OfBare       Stat `json:"firstToLastBindOfBare"`
 	OfBareEvents Stat `json:"readyToLastEventOfBareEvents"`
+
+	// In seconds, from the start of the scheduler's processes.
+	StartToReady     Stat `json:"startToReadySeconds"`
+	StartToFirstBind Stat `json:"startToFirstBindSeconds"`
+	StartToLastBind  Stat `json:"startToLastBindSeconds"`
+	// StartOfStock compares StartToFirstBind.
+	StartOfStock Stat `json:"startToFirstBindOfKubeScheduler"`
 
 	// In milliseconds a pod: since the scheduler was ready and, for its Life,
 	// since its processes were started. Programs has each program's Life.
@@ -85,6 +93,22 @@ type Summary struct {
 	// P50OfBare and P99OfBare compare CreateP50 and CreateP99.
 	P50OfBare Stat `json:"createToBoundP50OfBare"`
 	P99OfBare Stat `json:"createToBoundP99OfBare"`
+}
+
+// burst says whether pods a second tell what the system can do: all of them
+// were there when it started, and nothing else that it had to read first.
+func (s *Summary) burst() bool { return !s.trickle() && !s.restart() }
+
+// trickle says whether the pods came one by one.
+func (s *Summary) trickle() bool { return s.Rate > 0 }
+
+// restart says whether it is the start that was measured.
+func (s *Summary) restart() bool { return s.Placed > 0 }
+
+// total is a cost per pod, in milliseconds, as that of all pods, in seconds.
+func (s *Summary) total(perPod Stat) Stat {
+	all := float64(s.Pods) / 1000
+	return Stat{perPod.Median * all, perPod.Low * all, perPod.High * all}
 }
 
 // Summarize sums up results by workload and system, in the order of the first
@@ -130,7 +154,7 @@ func Summarize(results []Result) []Summary {
 // those of the systems to compare with.
 func summarize(all []*Result, stock, bare, bareEvents map[int]*Result) Summary {
 	last := all[len(all)-1]
-	s := Summary{Workload: last.Workload, System: last.System, Nodes: last.Nodes, Pods: last.Pods, Rate: last.Rate, Runs: len(all)}
+	s := Summary{Workload: last.Workload, System: last.System, Nodes: last.Nodes, Pods: last.Pods, Rate: last.Rate, Placed: last.Placed, Runs: len(all)}
 	var counted []*Result
 	programs := map[string]bool{}
 	for _, r := range all {
@@ -162,11 +186,16 @@ func summarize(all []*Result, stock, bare, bareEvents map[int]*Result) Summary {
 	}
 	first := func(r *Result) float64 { return r.PerSecond(r.FirstToLastBind) }
 	event := func(r *Result) float64 { return r.PerSecond(r.ReadyToLastEvent) }
-	if s.Rate == 0 {
+	if s.burst() {
 		s.ReadyToLastBind = of(func(r *Result) float64 { return r.PerSecond(r.ReadyToLastBind) })
 		s.FirstToLastBind, s.ReadyToLastEvent = of(first), of(event)
 		s.OfStock, s.OfBare, s.OfBareEvents = ratio(stock, first), ratio(bare, first), ratio(bareEvents, event)
 	}
+
+	start := func(r *Result) float64 { return r.StartToFirstBind }
+	s.StartToReady = of(func(r *Result) float64 { return r.StartToReady })
+	s.StartToFirstBind, s.StartOfStock = of(start), ratio(stock, start)
+	s.StartToLastBind = of(func(r *Result) float64 { return r.StartToLastBind })
 
 	cpu := func(r *Result) float64 { return r.PerPod(r.Scheduler().Ready) }
 	life := func(r *Result) float64 { return r.PerPod(r.Scheduler().Life) }

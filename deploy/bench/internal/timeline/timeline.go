@@ -27,6 +27,7 @@ type Timeline struct {
 	pods    map[string]*pod
 	undone  int // pods that are neither bound nor rejected, as they should be
 	untold  int // pods without their Event; those of a run without Events are told of when done
+	started time.Time
 	ready   time.Time
 	changed time.Time // when a pod last came to be done or told of
 	settled chan struct{}
@@ -65,6 +66,13 @@ func (t *Timeline) Sent(name string, at time.Time) {
 	if p := t.pods[name]; p != nil {
 		p.sent = at
 	}
+}
+
+// Started says that the scheduler's processes are about to be started.
+func (t *Timeline) Started(at time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.started = at
 }
 
 // Ready says that the scheduler was able to work.
@@ -191,6 +199,9 @@ type Figures struct {
 	// FirstToTold to the last Event. A first bind before the readiness was seen
 	// counts as the readiness.
 	ReadyToLast, FirstToLast, ReadyToTold, FirstToTold time.Duration
+	// From when the scheduler's processes were started to its readiness and to
+	// the first and the last bind or rejection. Zero if there are no processes.
+	StartToReady, StartToFirst, StartToLast time.Duration
 	// Bind is from a pod's create request, or the scheduler's readiness if that
 	// was later, until it was seen to have a node; Watch from when the pod was
 	// seen to exist; Reject from the create request or readiness until its
@@ -235,6 +246,9 @@ func (t *Timeline) Figures() Figures {
 	}
 	if !last.IsZero() {
 		f.ReadyToLast, f.FirstToLast = last.Sub(ready), last.Sub(first)
+	}
+	if !t.started.IsZero() && !last.IsZero() {
+		f.StartToReady, f.StartToFirst, f.StartToLast = ready.Sub(t.started), first.Sub(t.started), last.Sub(t.started)
 	}
 	if !told.IsZero() {
 		f.ReadyToTold, f.FirstToTold = told.Sub(ready), told.Sub(first)

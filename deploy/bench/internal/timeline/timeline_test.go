@@ -66,6 +66,7 @@ func TestFigures(t *testing.T) {
 	l.Sent("x", at(2))
 	l.Pod(named("a"), at(3))
 	l.Pod(named("b"), at(3))
+	l.Started(at(6))
 	l.Ready(at(10))
 	l.Pod(bound("a"), at(12))
 	l.Pod(refused("x", corev1.PodReasonUnschedulable), at(13))
@@ -85,6 +86,7 @@ func TestFigures(t *testing.T) {
 		Bound: 2, Rejected: 1,
 		ReadyToLast: 8 * time.Second, FirstToLast: 6 * time.Second,
 		ReadyToTold: 7 * time.Second, FirstToTold: 5 * time.Second,
+		StartToReady: 4 * time.Second, StartToFirst: 6 * time.Second, StartToLast: 12 * time.Second,
 		Bind:   Quantiles{2 * time.Second, 8 * time.Second},
 		Watch:  Quantiles{2 * time.Second, 8 * time.Second},
 		Reject: Quantiles{3 * time.Second, 3 * time.Second},
@@ -118,10 +120,12 @@ func TestFiguresBeforeReady(t *testing.T) {
 	l := New(pods("a", "b"), false)
 	l.Sent("a", at(0))
 	l.Sent("b", at(0))
+	l.Started(at(1))
 	l.Pod(bound("a"), at(4))
 	l.Ready(at(5))
 	l.Pod(bound("b"), at(6))
 	want := Figures{Bound: 2, ReadyToLast: 2 * time.Second, FirstToLast: 2 * time.Second,
+		StartToReady: 3 * time.Second, StartToFirst: 3 * time.Second, StartToLast: 5 * time.Second,
 		Bind: Quantiles{0, 2 * time.Second}, Watch: Quantiles{0, 0}}
 	if diff := cmp.Diff(want, l.Figures()); diff != "" {
 		t.Error(diff)

@@ -10,8 +10,13 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// Namespace is where everything that has a namespace is created.
-const Namespace = "bench"
+const (
+	// Namespace is where everything that has a namespace is created, but for
+	// pods that are placed already.
+	Namespace = "bench"
+	// PlacedNamespace is where those are.
+	PlacedNamespace = "bench-placed"
+)
 
 // A Workload is one shape of pods.
 type Workload struct {
@@ -24,6 +29,9 @@ type Workload struct {
 	// Rate is how many pods are created a second while the scheduler runs; 0
 	// means that all of them exist before it starts.
 	Rate int
+	// PlacedPerNode is how many pods each node has, on average, when the
+	// scheduler starts; see Placed.
+	PlacedPerNode int
 	// Churn says that other objects come and go while the pods are scheduled;
 	// see Turn.
 	Churn bool
@@ -75,6 +83,20 @@ func (w Workload) Objects(scheduler string, nodes, pods int) (Objects, error) {
 		o.Pods = append(o.Pods, pod)
 	}
 	return o, nil
+}
+
+// Placed returns the pods that are on the nodes of Nodes(nodes) when the
+// scheduler starts, with the node that each is on. They are of the classes of
+// "mixed". Workloads with the same PlacedPerNode have the same.
+func (w Workload) Placed(nodes int) []*corev1.Pod {
+	pods := make([]*corev1.Pod, nodes*w.PlacedPerNode)
+	for i := range pods {
+		p := newPod(fmt.Sprintf("placed-%06d", i), "nobody")
+		p.Namespace = PlacedNamespace
+		p.Spec.NodeName = nodeName(mixed(p, i, nodes))
+		pods[i] = p
+	}
+	return pods
 }
 
 // podsPerNode is how many pods of a workload a node has room for at the least,

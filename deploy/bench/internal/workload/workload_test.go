@@ -92,6 +92,7 @@ func TestShapes(t *testing.T) {
 		"trickle": func(_ int, p Pod) bool {
 			return plain(p.Object)
 		},
+		"restart": func(_ int, p Pod) bool { return plain(p.Object) },
 		"node-affinity": func(_ int, p Pod) bool {
 			a := affinity(p.Object).NodeAffinity
 			return a != nil && a.RequiredDuringSchedulingIgnoredDuringExecution != nil
@@ -216,6 +217,11 @@ func TestNodesTakeTheirPods(t *testing.T) {
 		for _, size := range []struct{ nodes, pods int }{{someNodes, somePods}, {60, 60}, {5000, w.Pods}} {
 			t.Run(fmt.Sprintf("%s/%d", w.Name, size.nodes), func(t *testing.T) {
 				c := newCluster(size.nodes)
+				for _, p := range w.Placed(size.nodes) {
+					if why := c.bind(p, p.Spec.NodeName); why != "" {
+						t.Fatalf("%s on %s: %s", p.Name, p.Spec.NodeName, why)
+					}
+				}
 				for _, p := range objects(t, w.Name, size.nodes, size.pods).Pods {
 					if p.Fits() {
 						if why := c.bind(p.Object, p.Node); why != "" {
@@ -228,6 +234,23 @@ func TestNodesTakeTheirPods(t *testing.T) {
 					}
 				}
 			})
+		}
+	}
+}
+
+// Placed pods are as many to each node as the workload says, on average, and
+// nobody's to schedule.
+func TestPlaced(t *testing.T) {
+	for _, w := range All() {
+		names, nodes := map[string]bool{}, map[string]bool{}
+		for _, p := range w.Placed(someNodes) {
+			names[p.Name], nodes[p.Spec.NodeName] = true, true
+			if p.Namespace != PlacedNamespace || p.Spec.SchedulerName == "berth" {
+				t.Fatalf("%s: %s/%s is for scheduler %s", w.Name, p.Namespace, p.Name, p.Spec.SchedulerName)
+			}
+		}
+		if len(names) != someNodes*w.PlacedPerNode || w.PlacedPerNode > 0 && len(nodes) != someNodes {
+			t.Errorf("%s: %d pods on %d of %d nodes, want %d to a node", w.Name, len(names), len(nodes), someNodes, w.PlacedPerNode)
 		}
 	}
 }
