@@ -95,36 +95,52 @@ func (b *bench) run(ctx context.Context) error {
 	return nil
 }
 
-// plan lists the runs: workload by workload, round by round, and in every other
-// round the systems in reverse, so that what changes over time (a machine that
-// becomes warm, an etcd that fills up) falls on all of them alike.
+// plan lists the runs: workload by workload, those together that are compared,
+// round by round, and in every other round the systems in reverse, so that what
+// changes over time (a machine that becomes warm, an etcd that fills up) falls on
+// all of them alike.
 func (b *bench) plan() ([]cell, error) {
 	var plan []cell
-	for _, w := range b.workloads {
-		if b.pods > 0 {
-			w.Pods = b.pods
-		}
-		var chosen []system
-		for _, s := range b.systems {
-			if s.suits(w) && (b.named || s.only == "" || s.only == w.Name) {
-				chosen = append(chosen, s)
-			}
-		}
+	for _, together := range compared(b.workloads) {
+		systems := slices.Clone(b.systems)
 		for round := 1; round <= b.rounds; round++ {
-			for _, s := range chosen {
-				objects, err := w.Objects(s.scheduler, b.nodes, w.Pods)
-				if err != nil {
-					return nil, err
+			for _, w := range together {
+				if b.pods > 0 {
+					w.Pods = b.pods
 				}
-				plan = append(plan, cell{w, s, round, objects})
+				for _, s := range systems {
+					if !s.suits(w) || !b.named && s.only != "" && s.only != w.Name {
+						continue
+					}
+					objects, err := w.Objects(s.scheduler, b.nodes, w.Pods)
+					if err != nil {
+						return nil, err
+					}
+					plan = append(plan, cell{w, s, round, objects})
+				}
 			}
-			slices.Reverse(chosen)
+			slices.Reverse(systems)
 		}
 	}
 	if plan == nil {
 		return nil, errors.New("--workloads, --systems: none of the systems is for any of the workloads; see bench --help")
 	}
 	return plan, nil
+}
+
+// compared puts those workloads together of which one is the baseline of others,
+// behind it.
+func compared(workloads []workload.Workload) [][]workload.Workload {
+	var groups [][]workload.Workload
+	place := map[string]int{} // of a workload in groups
+	for _, w := range workloads {
+		i, known := place[w.Baseline]
+		if !known {
+			i, groups = len(groups), append(groups, nil)
+		}
+		groups[i], place[w.Name] = append(groups[i], w), i
+	}
+	return groups
 }
 
 // digest stands for what results must share to be compared.
@@ -223,7 +239,7 @@ func interrupted(ctx context.Context, err error) error {
 
 // blank is a result of c before it is measured.
 func (b *bench) blank(c cell) result.Result {
-	return result.Result{Digest: b.digest, Workload: c.workload.Name, System: c.system.name, Round: c.round, Nodes: b.nodes, Pods: len(c.objects.Pods), Rate: c.workload.Rate, Placed: b.nodes * c.workload.PlacedPerNode}
+	return result.Result{Digest: b.digest, Workload: c.workload.Name, System: c.system.name, Round: c.round, Nodes: b.nodes, Pods: len(c.objects.Pods), Rate: c.workload.Rate, Placed: b.nodes * c.workload.PlacedPerNode, Baseline: c.workload.Baseline}
 }
 
 // known is what the store has of c.

@@ -115,6 +115,16 @@ func TestPlan(t *testing.T) {
 	if got := plan(t, "--quick --workloads equal,mixed"); len(got) != 9 || !slices.Contains(got, "equal/berth-2x2") {
 		t.Errorf("plan %v", got)
 	}
+	// Workloads that are compared take turns, whatever stands between them; only
+	// deciders can be asked.
+	got = plan(t, "--quick --rounds 2 --workloads trickle,equal,what-if --systems bare,berth")
+	want = []string{"trickle/bare", "trickle/berth", "what-if/berth", "trickle/berth", "trickle/bare", "what-if/berth", "equal/bare", "equal/berth", "equal/berth", "equal/bare"}
+	if !slices.Equal(got, want) {
+		t.Errorf("plan %v, want %v", got, want)
+	}
+	if got := plan(t, "--quick --workloads what-if"); !slices.Equal(got, []string{"what-if/berth"}) {
+		t.Errorf("plan %v", got)
+	}
 	// Where a start is measured, something has to be started.
 	if got := plan(t, "--quick --workloads restart"); !slices.Equal(got, []string{"restart/kube-scheduler", "restart/berth"}) {
 		t.Errorf("plan %v", got)

@@ -26,6 +26,8 @@ type system struct {
 	events      bool   // every pod gets an Event
 	only        string // the workload it is for unless systems are named; empty is all
 
+	decides bool // has deciders, which can be asked
+
 	// programs lists what to start; nil where the benchmark itself binds.
 	programs func(c *cluster) ([]program, error)
 }
@@ -35,6 +37,7 @@ type program struct {
 	name  string // in the folder of programs
 	args  []string
 	ready string // URL that answers 200 when it is
+	grpc  string // address where a decider answers; empty for other programs
 }
 
 // Every scheduler may send as many requests as it likes: --kube-api-qps and
@@ -47,17 +50,17 @@ func systems() []system {
 		{name: result.Bare, description: "no scheduler: 64 workers bind to nodes known in advance, and write no Events", scheduler: "bench"},
 		{name: result.BareEvents, description: "the same with one Event per pod", scheduler: "bench", events: true},
 		{name: result.Stock, description: "stock kube-scheduler with its default profile", scheduler: "default-scheduler", events: true, programs: kubeScheduler},
-		{name: "berth", description: "one watcher and one decider with the default policy", scheduler: "berth", events: true,
+		{name: "berth", description: "one watcher and one decider with the default policy", scheduler: "berth", events: true, decides: true,
 			programs: func(c *cluster) ([]program, error) { return berth(c, 1) }},
-		{name: "berth-2x2", description: "two watchers that elect a leader and two deciders, as deploy/base has them; on \"equal\" alone unless named", scheduler: "berth", events: true, only: "equal",
+		{name: "berth-2x2", description: "two watchers that elect a leader and two deciders, as deploy/base has them; on \"equal\" alone unless named", scheduler: "berth", events: true, only: "equal", decides: true,
 			programs: func(c *cluster) ([]program, error) { return berth(c, 2) }},
 	}
 }
 
-// suits says whether there is something to measure with s on w: how long a
-// scheduler takes to start, if it is one.
+// suits says whether there is something to measure with s on w: a start, if s is
+// what is started, and answers, if it can be asked.
 func (s system) suits(w workload.Workload) bool {
-	return w.PlacedPerNode == 0 || s.programs != nil
+	return (w.PlacedPerNode == 0 || s.programs != nil) && (w.Questions == 0 || s.decides)
 }
 
 func findSystem(name string) (system, error) {
@@ -116,6 +119,7 @@ func berth(c *cluster, replicas int) ([]program, error) {
 			name:  "decider",
 			args:  []string{"--listen=" + grpc, "--policy=default", "--metrics-listen=" + metrics},
 			ready: "http://" + metrics + "/readyz",
+			grpc:  grpc,
 		})
 		watcher = append(watcher, "--decider="+grpc)
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -13,6 +14,8 @@ import (
 	"sync"
 	"time"
 
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -20,6 +23,7 @@ import (
 	"github.com/berth-scheduler/berth/deploy/bench/internal/timeline"
 	"github.com/berth-scheduler/berth/deploy/bench/internal/workload"
 	"github.com/berth-scheduler/berth/deploy/internal/child"
+	berthv1 "github.com/berth-scheduler/berth/proto/berth/v1"
 )
 
 const (
@@ -30,6 +34,8 @@ const (
 	// turnsKept turns later.
 	turnTime  = 200 * time.Millisecond
 	turnsKept = 5
+	// answerTimeout is how long a decider may take for a question.
+	answerTimeout = 10 * time.Second
 	// sentinel is the last pod of a recording; no scheduler feels responsible
 	// for it.
 	sentinel = "bench-end"
@@ -50,6 +56,8 @@ type trial struct {
 	timeline  *timeline.Timeline
 	children  []*child.Child
 	programs  []string // of the children
+	decider   string   // address of the first of them that decides
+	answers   []time.Duration
 	recorder  *child.Child
 	auditFrom int64 // where the run's part of the audit log begins
 }
@@ -154,6 +162,7 @@ func (t *trial) start(ctx context.Context) error {
 			return err
 		}
 		t.children, t.programs = append(t.children, c), append(t.programs, p.name)
+		t.decider = cmp.Or(t.decider, p.grpc)
 	}
 	for i, p := range programs {
 		err := await(ctx, t.children[i], func(ctx context.Context) error { return ask(ctx, t.probe, p.ready) })
@@ -197,6 +206,9 @@ func (t *trial) schedule(ctx context.Context, created []*corev1.Pod) error {
 	settled := make(chan struct{})
 	if t.workload.Churn {
 		work(func() error { return t.churn(ctx, settled) })
+	}
+	if t.workload.Questions > 0 {
+		work(func() error { return t.inquire(ctx, settled) })
 	}
 	err := t.await(ctx)
 	if err != nil {
@@ -292,6 +304,42 @@ func (t *trial) churn(ctx context.Context, settled <-chan struct{}) error {
 	}
 }
 
+// inquire asks the decider at the workload's rate until settled is closed. A
+// question is asked when the one before is answered, and no earlier.
+func (t *trial) inquire(ctx context.Context, settled <-chan struct{}) error {
+	conn, err := grpc.NewClient(t.decider, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	decider, question := berthv1.NewDeciderServiceClient(conn), workload.Question()
+	ask := func() error {
+		ctx, cancel := context.WithTimeout(ctx, answerTimeout)
+		defer cancel()
+		began := time.Now()
+		answer, err := decider.Decide(ctx, question)
+		if err != nil {
+			return err
+		}
+		t.answers = append(t.answers, time.Since(began))
+		return workload.CheckAnswer(answer)
+	}
+	tick := time.NewTicker(time.Second / time.Duration(t.workload.Questions))
+	defer tick.Stop()
+	for {
+		if err := ask(); err != nil {
+			return fmt.Errorf("asking the decider at %s: %w", t.decider, err)
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-settled:
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
 // A usage is what all processes had used at one moment.
 type usage struct {
 	apiserver, etcd float64
@@ -340,6 +388,7 @@ func (t *trial) result(before, after usage) result.Result {
 	res.ReadyToLastEvent, res.FirstToLastEvent = f.ReadyToTold.Seconds(), f.FirstToTold.Seconds()
 	res.StartToReady, res.StartToFirstBind, res.StartToLastBind = f.StartToReady.Seconds(), f.StartToFirst.Seconds(), f.StartToLast.Seconds()
 	res.CreateToBound, res.SeenToBound, res.CreateToRejected = quantiles(f.Bind), quantiles(f.Watch), quantiles(f.Reject)
+	res.Questions, res.Answer = len(t.answers), quantiles(timeline.NewQuantiles(t.answers))
 	res.APIServer, res.Etcd = after.apiserver-before.apiserver, after.etcd-before.etcd
 	res.Processes = map[string]result.Process{}
 	for i, program := range t.programs {

@@ -40,6 +40,7 @@ const (
 var without = map[string]string{
 	"churn":   "something has to come and go meanwhile",
 	"trickle": "a manifest has no rate",
+	"what-if": "nobody asks",
 	"restart": "it is about what was there before",
 }
 

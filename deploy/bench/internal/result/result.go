@@ -48,6 +48,12 @@ type Result struct {
 	StartToFirstBind float64 `json:"startToFirstBindSeconds,omitempty"`
 	StartToLastBind  float64 `json:"startToLastBindSeconds,omitempty"`
 
+	// Questions is how many a decider answered beside its work, and Answer how
+	// long it took. Baseline names the workload without them, to compare with.
+	Questions int       `json:"questions,omitempty"`
+	Answer    Quantiles `json:"answer,omitzero"`
+	Baseline  string    `json:"baseline,omitempty"`
+
 	// CreateToBound is from a pod's create request, or the scheduler's
 	// readiness where that was later, until a watch showed its node; SeenToBound
 	// from when the watch showed the pod; CreateToRejected until it showed the

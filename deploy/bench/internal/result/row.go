@@ -23,6 +23,8 @@ func Row(r Result) string {
 		note = "DOES NOT COUNT: " + note
 	} else if r.Placed > 0 {
 		note = fmt.Sprintf("from its start: ready %s, first bind %s, last bind %s", latency(r.StartToReady), latency(r.StartToFirstBind), latency(r.StartToLastBind))
+	} else if r.Questions > 0 {
+		note = fmt.Sprintf("%d questions answered: p50 %s, p99 %s", r.Questions, latency(r.Answer.P50), latency(r.Answer.P99))
 	} else if r.Rejected > 0 {
 		note = fmt.Sprintf("rejected: p50 %s, p99 %s", latency(r.CreateToRejected.P50), latency(r.CreateToRejected.P99))
 	}

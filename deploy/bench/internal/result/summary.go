@@ -93,6 +93,16 @@ type Summary struct {
 	// P50OfBare and P99OfBare compare CreateP50 and CreateP99.
 	P50OfBare Stat `json:"createToBoundP50OfBare"`
 	P99OfBare Stat `json:"createToBoundP99OfBare"`
+	// P50OfBaseline and P99OfBaseline compare them with the same system on the
+	// workload without questions.
+	P50OfBaseline Stat `json:"createToBoundP50OfBaseline"`
+	P99OfBaseline Stat `json:"createToBoundP99OfBaseline"`
+
+	// Questions is how many were answered, the others how long that took, in
+	// seconds.
+	Questions Stat `json:"questions"`
+	AnswerP50 Stat `json:"answerP50Seconds"`
+	AnswerP99 Stat `json:"answerP99Seconds"`
 }
 
 // burst says whether pods a second tell what the system can do: all of them
@@ -136,23 +146,24 @@ func Summarize(results []Result) []Summary {
 
 	var summaries []Summary
 	for _, g := range order {
-		against := func(system string) map[int]*Result {
+		against := func(workload, system string) map[int]*Result {
 			byRound := map[int]*Result{}
-			for _, r := range groups[group{g.workload, system}] {
+			for _, r := range groups[group{workload, system}] {
 				if r.Valid() {
 					byRound[r.Round] = r
 				}
 			}
 			return byRound
 		}
-		summaries = append(summaries, summarize(groups[g], against(Stock), against(Bare), against(BareEvents)))
+		w := g.workload
+		summaries = append(summaries, summarize(groups[g], against(w, Stock), against(w, Bare), against(w, BareEvents), against(groups[g][0].Baseline, g.system)))
 	}
 	return summaries
 }
 
 // summarize sums up the results of one system on one workload, given by round
-// those of the systems to compare with.
-func summarize(all []*Result, stock, bare, bareEvents map[int]*Result) Summary {
+// those of the systems and of the workload to compare with.
+func summarize(all []*Result, stock, bare, bareEvents, baseline map[int]*Result) Summary {
 	last := all[len(all)-1]
 	s := Summary{Workload: last.Workload, System: last.System, Nodes: last.Nodes, Pods: last.Pods, Rate: last.Rate, Placed: last.Placed, Runs: len(all)}
 	var counted []*Result
@@ -216,8 +227,12 @@ func summarize(all []*Result, stock, bare, bareEvents map[int]*Result) Summary {
 	p99 := func(r *Result) float64 { return r.CreateToBound.P99 }
 	s.CreateP50, s.CreateP99 = of(p50), of(p99)
 	s.P50OfBare, s.P99OfBare = ratio(bare, p50), ratio(bare, p99)
+	s.P50OfBaseline, s.P99OfBaseline = ratio(baseline, p50), ratio(baseline, p99)
 	s.SeenP50 = of(func(r *Result) float64 { return r.SeenToBound.P50 })
 	s.SeenP99 = of(func(r *Result) float64 { return r.SeenToBound.P99 })
+	s.Questions = of(func(r *Result) float64 { return float64(r.Questions) })
+	s.AnswerP50 = of(func(r *Result) float64 { return r.Answer.P50 })
+	s.AnswerP99 = of(func(r *Result) float64 { return r.Answer.P99 })
 	s.RejectP50 = of(func(r *Result) float64 { return r.CreateToRejected.P50 })
 	s.RejectP99 = of(func(r *Result) float64 { return r.CreateToRejected.P99 })
 	return s

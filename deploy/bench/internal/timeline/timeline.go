@@ -253,7 +253,7 @@ func (t *Timeline) Figures() Figures {
 	if !told.IsZero() {
 		f.ReadyToTold, f.FirstToTold = told.Sub(ready), told.Sub(first)
 	}
-	f.Bind, f.Watch, f.Reject = quantiles(bind), quantiles(watch), quantiles(reject)
+	f.Bind, f.Watch, f.Reject = NewQuantiles(bind), NewQuantiles(watch), NewQuantiles(reject)
 	return f
 }
 
@@ -264,8 +264,8 @@ func later(a, b time.Time) time.Time {
 	return a
 }
 
-// quantiles sorts durations.
-func quantiles(durations []time.Duration) Quantiles {
+// NewQuantiles returns those of durations, which it sorts.
+func NewQuantiles(durations []time.Duration) Quantiles {
 	slices.SortFunc(durations, cmp.Compare)
 	return Quantiles{quantile(durations, 0.50), quantile(durations, 0.99)}
 }

@@ -38,6 +38,7 @@ func All() []Workload {
 		{Name: "daemonset", Description: "each pod for one node by its name, as a DaemonSet's", Pods: 3000, pod: daemonSet},
 		{Name: "statefulset", Description: "pods of ten StatefulSets with a Service each, all with labels of their own", Pods: 3000, pod: statefulSet, services: setNames()},
 		{Name: "trickle", Description: "pods alike, 50 a second while the scheduler runs", Pods: 1000, Rate: 50, pod: equal},
+		{Name: "what-if", Description: "as trickle, while a client asks the decider twice a second what if there were 1,000 more nodes", Pods: 1000, Rate: 50, Questions: 2, Baseline: "trickle", pod: equal},
 		{Name: "restart", Description: "pods alike, on a cluster where each node has ten pods of 50 classes when the scheduler starts", Pods: 100, PlacedPerNode: 10, pod: equal},
 	}
 }

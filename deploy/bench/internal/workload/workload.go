@@ -32,6 +32,12 @@ type Workload struct {
 	// PlacedPerNode is how many pods each node has, on average, when the
 	// scheduler starts; see Placed.
 	PlacedPerNode int
+	// Questions is how many a second a decider is asked beside its work; see
+	// Question. 0 means none.
+	Questions int
+	// Baseline names the workload that is the same but for the questions. The two
+	// are measured in the same rounds and compared.
+	Baseline string
 	// Churn says that other objects come and go while the pods are scheduled;
 	// see Turn.
 	Churn bool

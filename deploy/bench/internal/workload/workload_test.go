@@ -40,6 +40,9 @@ func TestNames(t *testing.T) {
 		if w.Description == "" || w.Pods <= 0 {
 			t.Errorf("%s: %d pods, %q", w.Name, w.Pods, w.Description)
 		}
+		if (w.Questions > 0) != (w.Baseline != "") {
+			t.Errorf("%s: %d questions, and compared with %q", w.Name, w.Questions, w.Baseline)
+		}
 		if found, err := Find(w.Name); err != nil || found.Name != w.Name {
 			t.Errorf("Find(%s): %v, %v", w.Name, found.Name, err)
 		}
@@ -92,6 +95,7 @@ func TestShapes(t *testing.T) {
 		"trickle": func(_ int, p Pod) bool {
 			return plain(p.Object)
 		},
+		"what-if": func(_ int, p Pod) bool { return plain(p.Object) },
 		"restart": func(_ int, p Pod) bool { return plain(p.Object) },
 		"node-affinity": func(_ int, p Pod) bool {
 			a := affinity(p.Object).NodeAffinity
@@ -234,6 +238,30 @@ func TestNodesTakeTheirPods(t *testing.T) {
 					}
 				}
 			})
+		}
+	}
+}
+
+// A workload with questions is its baseline in everything else, so that what
+// differs is due to them.
+func TestBaseline(t *testing.T) {
+	for _, w := range All() {
+		if w.Baseline == "" {
+			continue
+		}
+		base, err := Find(w.Baseline)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if base.Questions != 0 || w.Pods != base.Pods || w.Rate != base.Rate || w.Churn != base.Churn || w.PlacedPerNode != base.PlacedPerNode {
+			t.Errorf("%s is not %s with questions", w.Name, base.Name)
+		}
+		pods := objects(t, base.Name, someNodes, somePods).Pods
+		for i, p := range objects(t, w.Name, someNodes, somePods).Pods {
+			p.Object.Name = pods[i].Object.Name
+			if diff := cmp.Diff(pods[i], p); diff != "" {
+				t.Fatalf("%s: pod %d is another than that of %s:\n%s", w.Name, i, base.Name, diff)
+			}
 		}
 	}
 }
