@@ -223,15 +223,16 @@ type syncRequest struct {
 func (d *decoder) decide(encoded []byte, r *decideRequest) error {
 	const fieldPods = 3
 	m := &berthv1.DecideRequest{}
+	var kinds []*podKind
 	ok, err := eachRecord(encoded, fieldPods, m, func(record []byte) error {
 		pod, kind, err := d.pod(record)
-		m.Pods, r.kinds = append(m.Pods, pod), append(r.kinds, kind)
+		m.Pods, kinds = append(m.Pods, pod), append(kinds, kind)
 		return err
 	})
 	if !ok {
 		return proto.Unmarshal(encoded, r.DecideRequest)
 	}
-	r.DecideRequest = m
+	r.DecideRequest, r.kinds = m, kinds
 	return err
 }
 
@@ -243,14 +244,16 @@ func (d *decoder) sync(encoded []byte, r *syncRequest) error {
 		return proto.Unmarshal(encoded, r.SyncRequest)
 	}
 	m := &berthv1.Changes{}
+	var kinds []*placedKind
 	ok, err := eachRecord(changes, fieldPlacedPods, m, func(record []byte) error {
 		pod, kind, err := d.placedPod(record)
-		m.PlacedPods, r.kinds = append(m.PlacedPods, pod), append(r.kinds, kind)
+		m.PlacedPods, kinds = append(m.PlacedPods, pod), append(kinds, kind)
 		return err
 	})
 	if !ok {
 		return proto.Unmarshal(encoded, r.SyncRequest)
 	}
+	r.kinds = kinds
 	r.SyncRequest = &berthv1.SyncRequest{Sequence: sequence, Step: &berthv1.SyncRequest_Changes{Changes: m}}
 	return err
 }

@@ -3,6 +3,7 @@ package service
 import (
 	"testing"
 
+	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
@@ -138,4 +139,31 @@ func check(t *testing.T, err, wantErr error, got, want proto.Message) {
 	if err == nil && !proto.Equal(got, want) {
 		t.Fatalf("%v, want %v", got, want)
 	}
+}
+
+// A field of another wire type than its own is one that is not known, to protobuf: the
+// pods before it and after it are decoded all the same, each of no kind.
+func TestKindsAreOfAllPodsOrNone(t *testing.T) {
+	field := func(b []byte, number protowire.Number, record []byte) []byte {
+		return protowire.AppendBytes(protowire.AppendTag(b, number, protowire.BytesType), record)
+	}
+	odd := func(b []byte, number protowire.Number) []byte {
+		return protowire.AppendVarint(protowire.AppendTag(b, number, protowire.VarintType), 1)
+	}
+	d := &decoder{codec: newCodec()}
+	pod := encoded(t, &berthv1.Pod{Uid: "p"})
+	r := &decideRequest{DecideRequest: &berthv1.DecideRequest{}}
+	if err := d.decide(field(odd(field(nil, 3, pod), 3), 3, pod), r); err != nil || len(r.GetPods()) != 2 {
+		t.Fatalf("%v: %v, want two pods", err, r.GetPods())
+	}
+	if r.kind(0) != nil || r.kind(1) != nil {
+		t.Errorf("kinds %v, want none", r.kinds)
+	}
+	placed := encoded(t, &berthv1.PlacedPod{Uid: "p", NodeName: "n"})
+	changes := field(odd(field(nil, 2, placed), 2), 2, placed)
+	m := &syncRequest{SyncRequest: &berthv1.SyncRequest{}}
+	if err := d.sync(field(nil, 3, changes), m); err != nil || len(m.GetChanges().GetPlacedPods()) != 2 {
+		t.Fatalf("%v: %v, want two placed pods", err, m.GetChanges())
+	}
+	newState("e", nil, false).stage(m.GetChanges(), m.kinds)
 }
