@@ -83,6 +83,11 @@ func (h *held) set(f *feeder, s *state) {
 func (h *held) begin(f *feeder, epoch string) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	select {
+	case <-f.evicted: // and about to hear of it
+		return superseded(f)
+	default:
+	}
 	if other := h.feeder; other != nil && other != f {
 		if cmp.Or(cmp.Compare(epoch, other.epoch), cmp.Compare(f.number, other.number)) < 0 {
 			return status.Errorf(codes.Aborted, "epoch %q is superseded: another stream feeds epoch %q here", epoch, other.epoch)
