@@ -189,8 +189,13 @@ func (s *Service) decide(ctx context.Context, request *decideRequest, last time.
 	pods, refused := s.decodePods(snapshot, request)
 	stop := stopper(ctx, last)
 	if isWhatIf(request) {
-		late := stop
-		stop = func() bool { return late() || s.admission.yield(ctx) != nil }
+		late, waiting := stop, ctx
+		if !last.IsZero() {
+			var cancel context.CancelFunc
+			waiting, cancel = context.WithDeadline(ctx, last)
+			defer cancel()
+		}
+		stop = func() bool { return late() || s.admission.yield(waiting) != nil }
 	}
 	r := solveRequest(request, snapshot, pods, stop)
 	var decisions []*berthv1.Decision

@@ -566,6 +566,56 @@ func TestWhatIfWaits(t *testing.T) {
 	<-answered
 }
 
+// stops is a policy that does not get over pods of some names: the channel of the name is
+// received from once when it comes to one, and again to let it go on.
+type stops map[string]chan struct{}
+
+func (stops) Name() string { return "stops" }
+
+func (s stops) Rank(t policy.Turn) []int64 {
+	if c := s[t.Pod.GetName()]; c != nil {
+		c <- struct{}{}
+		c <- struct{}{}
+	}
+	return make([]int64, len(t.Nodes))
+}
+
+// A what-if that gives way until its time runs out answers what it has, in time.
+func TestWhatIfGivesWayInTime(t *testing.T) {
+	p := stops{"one": make(chan struct{}), "live": make(chan struct{})}
+	d := serve(t, service.Config{Policy: p, MaxConcurrent: 1})
+	whatIf := request(t, "a", "one\ntwo")
+	whatIf.Explanation = berthv1.ExplanationLevel_EXPLANATION_LEVEL_NODES
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+	defer cancel()
+	answered := make(chan *berthv1.DecideResponse, 1)
+	go func() {
+		response, err := d.client.Decide(ctx, whatIf)
+		if err != nil {
+			t.Error(err)
+		}
+		answered <- response
+	}()
+	<-p["one"]
+	live := make(chan error, 1)
+	go func() { _, err := d.client.Decide(t.Context(), request(t, "a", "live")); live <- err }()
+	<-p["live"]
+	<-p["one"]
+	response := <-answered
+	<-p["live"]
+	if err := <-live; err != nil {
+		t.Error(err)
+	}
+	var got []berthv1.Outcome
+	for _, decision := range response.GetDecisions() {
+		got = append(got, decision.GetOutcome())
+	}
+	want := []berthv1.Outcome{berthv1.Outcome_OUTCOME_PLACED, berthv1.Outcome_OUTCOME_NOT_DECIDED}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
 // Equal pods are decided by the index from the third on.
 func TestIndexMetrics(t *testing.T) {
 	registry := prometheus.NewRegistry()
