@@ -140,7 +140,7 @@ func processorTime(b *testing.B) time.Duration {
 }
 
 // benchSnapshot is a cluster in three zones whose nodes are half full.
-func benchSnapshot(b *testing.B, nodes int) *model.Snapshot {
+func benchSnapshot(b testing.TB, nodes int) *model.Snapshot {
 	c := &berthv1.Changes{}
 	for i := range nodes {
 		name := fmt.Sprintf("node-%05d", i)

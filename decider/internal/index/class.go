@@ -190,9 +190,14 @@ func (c *class) counts() bool {
 	return len(c.spread) > 0 || c.soft != nil || c.terms || c.attract != nil && c.attract.own
 }
 
+// lookedBytes is what one of looked takes, about: its key, what came of it, and that a map
+// is not full.
+const lookedBytes = 160
+
 // size is what the class takes in bytes, about.
 func (c *class) size() int64 {
 	bytes := int64(4096) + int64(len(c.cells))*cellBytes + int64(len(c.verdicts))*128 + int64(len(c.dyns))*96
+	bytes += int64(len(c.looked))*lookedBytes + int64(cap(c.shaped))*12
 	for _, g := range c.groups {
 		bytes += 256 + int64(cap(g.slots)+cap(g.ranks))*4 + int64(len(g.trees))*(treeBytes(len(g.slots))+32)
 	}
