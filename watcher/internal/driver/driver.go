@@ -364,6 +364,7 @@ func (d *Driver) podChanged(object *corev1.Pod) {
 	asked := asksOtherwise(p.record, record)
 	p.record = record
 	if p.phase == queued && asked {
+		p.refusals, p.unsupported = 0, 0 // those were of another pod
 		d.queue.Remove(object.UID)
 		d.enqueue(object)
 	}

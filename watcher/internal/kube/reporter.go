@@ -241,6 +241,7 @@ func (r *Reporter) write(ctx context.Context, queue workqueue.TypedRateLimitingI
 	}
 	r.mu.Unlock()
 	if s == nil {
+		queue.Forget(uid)
 		return // written with the report before it in the queue
 	}
 	tryCtx, cancel := context.WithTimeout(ctx, tryTimeout)

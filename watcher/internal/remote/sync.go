@@ -83,8 +83,12 @@ func (r *replica) move(change func(*progress)) {
 // expectNothing says that the replica will not take the state soon.
 func (r *replica) expectNothing() {
 	r.mu.Lock()
-	defer r.mu.Unlock()
+	expecting := r.expecting
 	r.expecting = false
+	r.mu.Unlock()
+	if expecting {
+		r.target.pool.moved()
+	}
 }
 
 // prepared says whether it may be asked at no delay: it is reachable, and nobody would
@@ -92,7 +96,7 @@ func (r *replica) expectNothing() {
 func (r *replica) prepared(now time.Time) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.described != nil && (!r.expecting || r.fed.loading() && now.Sub(r.fed.since) >= maxLoading)
+	return r.described != nil && (!r.expecting || r.fed.full > 0 && (!r.fed.loading() || now.Sub(r.fed.since) >= maxLoading))
 }
 
 // keepFed feeds the replica for as long as it takes it.
@@ -127,7 +131,8 @@ func (r *replica) keepFed(ctx context.Context) {
 			continue
 		case codes.Aborted:
 			log.Error(err, "Decider is fed by a later watcher, and is sent snapshots with every request")
-			return
+			inline = described
+			continue
 		case codes.ResourceExhausted:
 			log.Error(err, "Decider has no room for the state, and is sent snapshots with every request", "again", maxSyncPause)
 			pause = maxSyncPause
@@ -281,6 +286,13 @@ func (s *syncStream) sendState(state *full) error {
 
 // send sends changes and makes a version of them.
 func (s *syncStream) send(changes *encodings, from, to uint64, digest cluster.Digest) error {
+	// Before it is sent: whoever does not read it is silent from now on.
+	s.replica.move(func(p *progress) {
+		if p.sent == p.held && !p.loading() {
+			p.since = time.Now()
+		}
+		p.sent = to
+	})
 	counts, target := s.replica.target.pool.metrics, s.replica.target.name
 	counts.records.WithLabelValues(target).Add(float64(records(changes.changes)))
 	for _, encoded := range changes.of(s.needs) {
@@ -290,12 +302,6 @@ func (s *syncStream) send(changes *encodings, from, to uint64, digest cluster.Di
 		}
 		s.next++
 	}
-	s.replica.move(func(p *progress) {
-		if p.sent == p.held && !p.loading() {
-			p.since = time.Now()
-		}
-		p.sent = to
-	})
 	sum := s.nodes.of(s.needs, changes.changes, digest)
 	return s.step(&berthv1.SyncRequest{Step: &berthv1.SyncRequest_Commit{Commit: &berthv1.SyncCommit{FromVersion: from, Version: to, StateDigest: sum.String()}}})
 }

@@ -38,9 +38,12 @@ type scripted struct {
 	commit func(n int, c *berthv1.SyncCommit) (*berthv1.SyncResponse, error)
 	// refuses refuses the stream.
 	refuses func() error
+	// describes, with the number of the question from 1, refuses to say who it is.
+	describes func(n int) error
 
 	mu      sync.Mutex // guards what follows
 	held    *berthv1.Snapshot
+	asks    int // who it is
 	begins  int
 	commits int
 	largest int      // message
@@ -50,6 +53,13 @@ type scripted struct {
 }
 
 func (s *scripted) Describe(context.Context, *berthv1.DescribeRequest) (*berthv1.DescribeResponse, error) {
+	if s.describes != nil {
+		n := 0
+		s.note(func() { s.asks++; n = s.asks })
+		if err := s.describes(n); err != nil {
+			return nil, err
+		}
+	}
 	return &berthv1.DescribeResponse{Name: "scripted", InstanceId: s.instance, UnreadState: s.unread}, nil
 }
 
@@ -182,7 +192,9 @@ func (s *scripted) Decide(ctx context.Context, r *berthv1.DecideRequest) (*berth
 }
 
 // start serves the decider.
-func (s *scripted) start(t *testing.T) *served {
+func (s *scripted) start(t *testing.T) *served { return s.startAt(t, "127.0.0.1:0") }
+
+func (s *scripted) startAt(t *testing.T, address string) *served {
 	t.Helper()
 	if s.moved == nil {
 		s.moved = make(chan struct{})
@@ -190,7 +202,7 @@ func (s *scripted) start(t *testing.T) *served {
 	if s.instance == "" {
 		s.instance = t.Name()
 	}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	listener, err := net.Listen("tcp", address)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -345,6 +357,23 @@ func (r running) settled(t *testing.T, version uint64) {
 	}
 }
 
+// prepared waits until no decider is waited for.
+func (r running) prepared(t *testing.T) {
+	t.Helper()
+	limit := time.After(20 * time.Second)
+	for {
+		moved := r.motion()
+		if len(r.Unprepared()) == 0 {
+			return
+		}
+		select {
+		case <-moved:
+		case <-limit:
+			t.Fatalf("%v are waited for", r.Unprepared())
+		}
+	}
+}
+
 func TestFed(t *testing.T) {
 	d := &scripted{}
 	cluster := newSource(node("a"), node("b"), pod("p", "a"), &berthv1.Namespace{Name: "ns"}, &berthv1.DisruptionBudget{Namespace: "ns", Name: "b"})
@@ -490,10 +519,58 @@ func TestNotFed(t *testing.T) {
 			if len(refused) > 0 {
 				t.Errorf("it was tried %d times more", len(refused))
 			}
-			if got := r.Unprepared(); got != nil {
-				t.Errorf("unprepared are %v, though nobody waits for it", got)
-			}
+			r.prepared(t) // nobody waits for it
 		})
+	}
+}
+
+// A decider that a later watcher feeds is left to it, until another process is there.
+func TestFedByALaterWatcher(t *testing.T) {
+	refused := make(chan struct{}, 100)
+	first := &scripted{instance: "first", refuses: func() error { refused <- struct{}{}; return status.Error(codes.Aborted, "a later epoch") }}
+	old := first.start(t)
+	cluster := newSource(node("a"))
+	r := run(t, Config{Deciders: names(old.address), State: cluster.get})
+	<-refused
+	r.prepared(t) // the refusal is known
+	<-old.killed()
+	r.wait(t)
+	second := &scripted{instance: "second"}
+	second.startAt(t, old.address)
+	r.settled(t, 1)
+	second.synced(t, cluster)
+	if got := r.Unprepared(); got != nil {
+		t.Errorf("unprepared are %v, though it holds the state", got)
+	}
+}
+
+// That a question who it is went unanswered does not make a replica that is fed one that
+// is not.
+func TestFedBeforeItIsIntroduced(t *testing.T) {
+	fed := make(chan struct{})
+	d := &scripted{describes: func(n int) error {
+		if n == 3 { // after the connection broke
+			<-fed
+			return status.Error(codes.Unavailable, "not now")
+		}
+		return nil
+	}}
+	served := d.start(t)
+	cluster := newSource(node("a"))
+	r := run(t, Config{Deciders: names(served.address), State: cluster.get})
+	r.settled(t, 1)
+	served.mu.Lock()
+	for _, conn := range served.conns {
+		conn.Close()
+	}
+	served.mu.Unlock()
+	d.until(t, "it is fed again", func() bool { return d.begins == 2 && d.held != nil })
+	r.settled(t, 1)
+	close(fed)
+	r.wait(t)
+	r.wait(t, served.address)
+	if got := r.Unprepared(); got != nil {
+		t.Errorf("unprepared are %v, though it holds the state", got)
 	}
 }
 
