@@ -41,8 +41,8 @@ func (c *codec) Unmarshal(data mem.BufferSlice, v any) error {
 	return decode(buffer.ReadOnlyData())
 }
 
-// description is the service as it is generated, except that a Decide that the codec
-// has decoded keeps the kinds of its pods.
+// description is the service as it is generated, except that what the codec has decoded
+// keeps the kinds of its pods.
 func description() *grpc.ServiceDesc {
 	desc := berthv1.DeciderService_ServiceDesc
 	desc.Methods = slices.Clone(desc.Methods)
@@ -51,7 +51,21 @@ func description() *grpc.ServiceDesc {
 			desc.Methods[i].Handler = decideHandler
 		}
 	}
+	desc.Streams = slices.Clone(desc.Streams)
+	for i := range desc.Streams {
+		if desc.Streams[i].StreamName == "Sync" {
+			desc.Streams[i].Handler = syncHandler
+		}
+	}
 	return &desc
+}
+
+// syncHandler is a grpc.StreamHandler.
+func syncHandler(server any, stream grpc.ServerStream) error {
+	return server.(*Service).sync(&grpc.GenericServerStream[berthv1.SyncRequest, berthv1.SyncResponse]{ServerStream: stream}, func() (*syncRequest, error) {
+		m := &syncRequest{SyncRequest: &berthv1.SyncRequest{}}
+		return m, stream.RecvMsg(m)
+	})
 }
 
 // decideHandler is a grpc.MethodHandler.

@@ -16,9 +16,20 @@ import (
 // maxRejected is how many records one answer names at most.
 const maxRejected = 1000
 
+// syncStream is a stream of Sync.
+type syncStream = grpc.BidiStreamingServer[berthv1.SyncRequest, berthv1.SyncResponse]
+
 // Sync feeds the state that requests refer to. Its errors are gRPC statuses, as the
 // contract says.
-func (s *Service) Sync(stream grpc.BidiStreamingServer[berthv1.SyncRequest, berthv1.SyncResponse]) error {
+func (s *Service) Sync(stream syncStream) error {
+	return s.sync(stream, func() (*syncRequest, error) {
+		m, err := stream.Recv()
+		return &syncRequest{SyncRequest: m}, err
+	})
+}
+
+// sync is Sync with messages from receive.
+func (s *Service) sync(stream syncStream, receive func() (*syncRequest, error)) error {
 	ctx := stream.Context()
 	f := &feed{service: s, feeder: s.held.arrive()}
 	defer s.held.leave(f.feeder)
@@ -26,8 +37,8 @@ func (s *Service) Sync(stream grpc.BidiStreamingServer[berthv1.SyncRequest, bert
 	messages, ended := make(chan *syncRequest), make(chan error, 1)
 	go func() {
 		for {
-			m := &syncRequest{SyncRequest: &berthv1.SyncRequest{}}
-			if err := stream.RecvMsg(m); err != nil {
+			m, err := receive()
+			if err != nil {
 				ended <- err
 				return
 			}
