@@ -510,7 +510,7 @@ func (d *Driver) nextBatch() {
 		}
 		request.Pods = append(request.Pods, record)
 	}
-	d.ready.Decide = d.batch
+	d.ready.Decide = append(d.ready.Decide, d.batch)
 }
 
 // scramble is splitmix64's output function: neighbouring seeds become unrelated.

@@ -38,14 +38,15 @@ func BenchmarkPlacementWhileOthersWait(b *testing.B) {
 				d.Step(now, PodChanged{newPod(uid, uid, "1")})
 			}
 			rejectAll := func() {
-				for r := d.Ready(); r.Decide != nil; r = d.Ready() {
-					response := &berthv1.DecideResponse{Version: r.Decide.Version}
-					for _, p := range r.Decide.Request.GetPods() {
+				for r := d.Ready(); len(r.Decide) > 0; r = d.Ready() {
+					b := r.Decide[0]
+					response := &berthv1.DecideResponse{Version: b.Version}
+					for _, p := range b.Request.GetPods() {
 						response.Decisions = append(response.Decisions, &berthv1.Decision{PodUid: p.GetUid(), Outcome: berthv1.Outcome_OUTCOME_REJECTED,
 							Rejection: &berthv1.Rejection{Message: "no", WakeConditions: waitsFor(index[p.GetUid()])}})
 						decisions++
 					}
-					d.Step(now, Decided{Batch: r.Decide.ID, Decider: "d", Response: response})
+					d.Step(now, Decided{Batch: b.ID, Decider: "d", Response: response})
 				}
 			}
 			rejectAll()

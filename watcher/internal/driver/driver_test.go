@@ -289,7 +289,7 @@ func wakeCondition(text string) *berthv1.WakeCondition {
 func (s *story) print() string {
 	var out strings.Builder
 	r := s.driver.Ready()
-	if b := r.Decide; b != nil {
+	for _, b := range r.Decide {
 		s.version = b.Version
 		fmt.Fprintf(&out, "decide #%d", b.ID)
 		if b.Fallback > 0 {

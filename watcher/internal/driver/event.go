@@ -57,8 +57,13 @@ type (
 	Leads struct{ Epoch string }
 
 	// DecidersChanged says that a decider was reached that was not before, so that
-	// pods that waited for one, or for one that understands them, may try.
-	DecidersChanged struct{}
+	// pods that waited for one, or for one that understands them, may try; or that there
+	// are more or fewer of them to share the work.
+	DecidersChanged struct {
+		// Batches is, by scheduler name, how many batches may be outstanding: as many as
+		// there are replicas to decide them side by side. Without an entry it is 1.
+		Batches map[string]int
+	}
 
 	// Decided is the outcome of a Batch. Exactly one of Response and Err is set.
 	Decided struct {
@@ -77,6 +82,21 @@ type (
 		UID     types.UID
 		Outcome BindOutcome
 		// Message is the API server's, for people; empty for BindOK.
+		Message string
+	}
+
+	// NominateDone is the outcome of a Nominate: Err is nil if the pod says so now. There
+	// must be exactly one for each.
+	NominateDone struct {
+		UID types.UID
+		Err error
+	}
+
+	// EvictDone is the outcome of an Evict. There must be exactly one for each.
+	EvictDone struct {
+		UID     types.UID // the victim's
+		Outcome EvictOutcome
+		// Message is the API server's, for people; empty for EvictOK and EvictGone.
 		Message string
 	}
 
@@ -105,6 +125,8 @@ func (Leads) event()            {}
 func (DecidersChanged) event()  {}
 func (Decided) event()          {}
 func (BindDone) event()         {}
+func (NominateDone) event()     {}
+func (EvictDone) event()        {}
 func (ReadDone) event()         {}
 
 // BindOutcome is what the API server said of a Binding.
@@ -133,13 +155,41 @@ func (o BindOutcome) String() string {
 	return [...]string{"unknown", "ok", "gone", "conflict", "refused", "not-sent"}[o]
 }
 
+// EvictOutcome is what the API server said of an eviction.
+type EvictOutcome int
+
+const (
+	// EvictUnknown: nobody knows whether the victim is being deleted: a timeout, a lost
+	// connection, a 5xx. It is asked for again.
+	EvictUnknown EvictOutcome = iota
+	// EvictOK: 2xx. The victim is being deleted, or gone.
+	EvictOK
+	// EvictGone: 404, or another pod of the same name. The victim is not there any more.
+	EvictGone
+	// EvictRefused: any other 4xx. The victim stays.
+	EvictRefused
+	// EvictNotSent: the eviction was not sent, because this process may no longer lead or
+	// is stopping.
+	EvictNotSent
+)
+
+// String is the outcome as metrics and stories print it.
+func (o EvictOutcome) String() string {
+	return [...]string{"unknown", "ok", "gone", "refused", "not-sent"}[o]
+}
+
 // Ready is work that the driver wants done. The caller carries it out in any
 // order and reports each outcome with Step.
 type Ready struct {
-	// Decide is a batch to ask a decider about, or nil. At most one is outstanding.
-	Decide *Batch
+	// Decide are batches to ask deciders about, each of which may be answered by another
+	// replica. See DecidersChanged.Batches for how many are outstanding at most.
+	Decide []*Batch
 	// Bind are pods to bind. Their room is already taken in the ledger.
 	Bind []Bind
+	// Nominate are pods to tell for which node they are nominated.
+	Nominate []Nominate
+	// Evict are pods to evict so that another fits. Nobody else is asked before.
+	Evict []Evict
 	// Read are pods to read by quorum.
 	Read []Read
 	// Report are facts about pods to tell their owners. Nothing comes back.
@@ -201,6 +251,25 @@ type Bind struct {
 	Asked time.Time
 }
 
+// A Nominate asks to write a pod's status.nominatedNodeName, with its UID as
+// precondition. Its outcome is a NominateDone.
+type Nominate struct {
+	Pod *corev1.Pod
+	// Node is where room is made for the pod; empty takes the nomination back.
+	Node string
+}
+
+// An Evict asks to evict a pod: to write its DisruptionTarget condition and then to
+// delete it, both with its UID as precondition. Its outcome is an EvictDone.
+type Evict struct {
+	// Victim is the pod to evict; of its status and spec nothing is known.
+	Victim *corev1.Pod
+	// Node is where it is, and where By is nominated.
+	Node string
+	// By is the pod that it makes room for.
+	By *corev1.Pod
+}
+
 // A Read asks for a quorum read of a pod. Its outcome is a ReadDone; a pod of
 // another UID counts as none.
 type Read struct {
@@ -213,10 +282,12 @@ type Report struct {
 	Kind ReportKind
 	// Pod is the pod as the driver knows it.
 	Pod *corev1.Pod
-	// Node is where it was bound, for Scheduled.
+	// Node is where it was bound, for Scheduled, or is evicted from, for Preempted.
 	Node string
+	// By is the pod that it makes room for, for Preempted.
+	By *corev1.Pod
 	// Reason is the reason of the PodScheduled condition: "Unschedulable" or
-	// "SchedulerError". Empty for Scheduled.
+	// "SchedulerError". Empty for others than FailedScheduling.
 	Reason string
 	// Message is the condition's message and the Event's note, in kube-scheduler's
 	// words.
@@ -231,4 +302,7 @@ const (
 	Scheduled ReportKind = iota + 1
 	// FailedScheduling: the pod found no node, or could not be decided or bound.
 	FailedScheduling
+	// Preempted: the pod is being evicted. Event only; whoever evicts it writes the
+	// condition.
+	Preempted
 )

@@ -580,23 +580,23 @@ func (w *world) step(ev Event) {
 func (w *world) collect() {
 	r := w.driver.Ready()
 	w.wake = r.Wake
-	if r.Decide != nil {
+	for _, b := range r.Decide {
 		if w.batch != nil {
-			w.fail("batch %d is handed out while %d is outstanding", r.Decide.ID, w.batch.ID)
+			w.fail("batch %d is handed out while %d is outstanding", b.ID, w.batch.ID)
 		}
-		w.batch = r.Decide
+		w.batch = b
 		if w.driver.Unfed() {
 			w.feed()
 		}
-		if w.fed.GetVersion() != r.Decide.Version || w.fed.GetEpoch() != r.Decide.Epoch {
-			w.fail("batch %d is for version %d; deciders are fed %d", r.Decide.ID, r.Decide.Version, w.fed.GetVersion())
+		if w.fed.GetVersion() != b.Version || w.fed.GetEpoch() != b.Epoch {
+			w.fail("batch %d is for version %d; deciders are fed %d", b.ID, b.Version, w.fed.GetVersion())
 		}
 		for _, n := range w.fed.GetNodes() {
 			if want := w.signals[n.GetName()].signals; !maps.Equal(n.GetSignals(), want) {
 				w.fail("node %s is sent with signals %v; they are %v", n.GetName(), n.GetSignals(), want)
 			}
 		}
-		for _, p := range r.Decide.Request.GetPods() {
+		for _, p := range b.Request.GetPods() {
 			if seen := w.seen[types.UID(p.GetUid())]; seen == nil || !eligible(seen) {
 				w.fail("%s is handed out for a decision although it is gone, gated or being deleted", p.GetUid())
 			}

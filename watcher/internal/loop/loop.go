@@ -163,7 +163,7 @@ func (l *Loop) Run(ctx, stop context.Context, lead <-chan struct{}) {
 			}
 			if l.driver.Unfed() {
 				next := fed.Add(feedPause)
-				if now := time.Now(); r.Decide != nil || !next.After(now) {
+				if now := time.Now(); len(r.Decide) > 0 || !next.After(now) {
 					l.config.Deciders.Feed(l.driver.Feed())
 					fed = now
 				} else if r.Wake.IsZero() || next.Before(r.Wake) {
@@ -221,8 +221,8 @@ func (l *Loop) carryOut(ctx context.Context, r driver.Ready, work chan<- driver.
 	for _, report := range r.Report {
 		l.config.Cluster.Report(report)
 	}
-	if r.Decide != nil {
-		batches <- r.Decide // never blocks: one is outstanding at most
+	for _, b := range r.Decide {
+		batches <- b // never blocks: one is outstanding at most
 	}
 	if !r.Wake.IsZero() {
 		timer.Reset(time.Until(r.Wake))
