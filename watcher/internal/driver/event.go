@@ -236,8 +236,6 @@ type Batch struct {
 	Request *berthv1.DecideRequest
 	// Asked is when the batch was handed out.
 	Asked time.Time
-
-	deciders uint64 // the driver's count by then
 }
 
 // A Bind asks for a Binding with the pod's UID as precondition. Its outcome is a
