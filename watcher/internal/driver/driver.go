@@ -218,6 +218,8 @@ func (d *Driver) Step(now time.Time, ev Event) {
 		d.deciders++
 		d.pauses = map[string]*pause{}
 		d.queue.WakeAll(d.now)
+	case CapacityChanged:
+		// One batch is outstanding at a time.
 	case Decided:
 		d.decided(ev)
 	case BindDone:
