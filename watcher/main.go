@@ -156,8 +156,9 @@ func schedule(ctx context.Context, o *options) error {
 	var l *loop.Loop
 	pool, err := remote.New(remote.Config{
 		Deciders: o.deciders, Credentials: credentials, MaxMessageBytes: o.maxMessageBytes, Timeout: o.decideTimeout,
-		State:   func(ctx context.Context) (driver.State, error) { return l.State(ctx) },
-		Changed: func() { l.Deliver(running, driver.DecidersChanged{}) },
+		State:    func(ctx context.Context) (driver.State, error) { return l.State(ctx) },
+		Changed:  func() { l.Deliver(running, driver.DecidersChanged{}) },
+		Capacity: func(batches map[string]int) { l.Deliver(running, driver.CapacityChanged{Batches: batches}) },
 	})
 	if err != nil {
 		return err
