@@ -27,6 +27,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
+	"google.golang.org/grpc/resolver"
 	"k8s.io/component-base/logs"
 	logsapi "k8s.io/component-base/logs/api/v1"
 	_ "k8s.io/component-base/logs/json/register" // --logging-format=json
@@ -155,7 +156,7 @@ func schedule(ctx context.Context, o *options) error {
 
 	var l *loop.Loop
 	pool, err := remote.New(remote.Config{
-		Deciders: o.deciders, Credentials: credentials, MaxMessageBytes: o.maxMessageBytes, Timeout: o.decideTimeout,
+		Deciders: o.deciders, Resolvers: []resolver.Builder{kube.NewEndpoints(client)}, Credentials: credentials, MaxMessageBytes: o.maxMessageBytes, Timeout: o.decideTimeout,
 		State:    func(ctx context.Context) (driver.State, error) { return l.State(ctx) },
 		Changed:  func() { l.Deliver(running, driver.DecidersChanged{}) },
 		Capacity: func(batches map[string]int) { l.Deliver(running, driver.CapacityChanged{Batches: batches}) },

@@ -83,9 +83,15 @@ func (t *target) run(ctx context.Context) {
 	for {
 		select {
 		case <-found.news:
-			endpoints, err := found.take()
-			if err != nil { // what was found before is kept
-				t.set(t.replicas, err.Error())
+			endpoints, anew, err := found.take()
+			problem := "its name has no addresses"
+			if err != nil {
+				if problem = err.Error(); problem != t.problem {
+					klog.FromContext(ctx).Info("Decider's name cannot be looked up, and what was found before is kept", "decider", t.name, "err", problem)
+				}
+			}
+			if !anew {
+				t.set(t.replicas, problem)
 				break
 			}
 			replicas := map[string]*replica{}
@@ -109,7 +115,7 @@ func (t *target) run(ctx context.Context) {
 					delete(running, address)
 				}
 			}
-			t.set(replicas, "its name has no addresses")
+			t.set(replicas, problem)
 		case <-t.lost:
 			names.ResolveNow(resolver.ResolveNowOptions{})
 		case <-again.C:
@@ -223,7 +229,8 @@ type resolution struct {
 
 	mu        sync.Mutex // guards what follows
 	endpoints []resolver.Endpoint
-	err       error
+	anew      bool  // they were not taken yet
+	err       error // since then
 }
 
 // UpdateState implements resolver.ClientConn.
@@ -234,27 +241,29 @@ func (r *resolution) UpdateState(s resolver.State) error {
 			endpoints = append(endpoints, resolver.Endpoint{Addresses: []resolver.Address{a}})
 		}
 	}
-	r.put(endpoints, nil)
+	r.put(func() { r.endpoints, r.anew, r.err = endpoints, true, nil })
 	return nil
 }
 
 // ReportError implements resolver.ClientConn.
-func (r *resolution) ReportError(err error) { r.put(nil, err) }
+func (r *resolution) ReportError(err error) { r.put(func() { r.err = err }) }
 
-func (r *resolution) put(endpoints []resolver.Endpoint, err error) {
+func (r *resolution) put(change func()) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.endpoints, r.err = endpoints, err
+	change()
 	select {
 	case r.news <- struct{}{}:
 	default: // what was there before is of no interest any more
 	}
 }
 
-func (r *resolution) take() ([]resolver.Endpoint, error) {
+// take returns what was found last, whether that is news, and the error since.
+func (r *resolution) take() (endpoints []resolver.Endpoint, anew bool, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.endpoints, r.err
+	anew, r.anew = r.anew, false
+	return r.endpoints, anew, r.err
 }
 
 // NewAddress implements resolver.ClientConn.
