@@ -5,7 +5,8 @@
 // Reading order: this file (what is started and stopped in which order), then
 // internal/driver (the rules of the game: Step, Ready), internal/queue and
 // internal/cluster (what it decides on), internal/loop (what carries its work
-// out), internal/remote (the deciders) and internal/kube (the API server);
+// out), internal/remote (the deciders; internal/route says which replica) and
+// internal/kube (the API server);
 // encode says what Kubernetes' objects mean to deciders, and internal/guard
 // keeps the answers honest.
 package main
