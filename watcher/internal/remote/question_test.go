@@ -347,3 +347,33 @@ func TestCapacity(t *testing.T) {
 	second.kill()
 	want(1)
 }
+
+// A replica that goes from the name answers what it has been asked.
+func TestGoesAfterItsBatch(t *testing.T) {
+	busy := newGate()
+	one, two := &scripted{instance: "one", decides: busy.wait}, &scripted{instance: "two"}
+	first, second := one.start(t), two.start(t)
+	name := manual.NewBuilderWithScheme("goes")
+	name.InitialState(resolver.State{Addresses: []resolver.Address{{Addr: first.address}}})
+	cluster := newSource(node("a"))
+	r := run(t, Config{Deciders: names("goes:///deciders"), Resolvers: []resolver.Builder{name}, State: cluster.get})
+	r.settled(t, 1)
+	busy.shut(t)
+	answered := make(chan string)
+	go func() {
+		decided, attempts := r.ask(t, cluster)
+		answered <- decided.Response.GetConfigDigest() + " " + attempts
+	}()
+	<-busy.arrived
+	name.UpdateState(resolver.State{Addresses: []resolver.Address{{Addr: second.address}}})
+	two.until(t, "the other one is fed", func() bool { return two.held != nil })
+	r.settled(t, 1)
+	busy.open()
+	if got := <-answered; got != "one OK" {
+		t.Errorf("answered by %s", got)
+	}
+	one.until(t, "it is not fed any more", func() bool { return one.held == nil })
+	if got, _ := r.ask(t, cluster); got.Response.GetConfigDigest() != "two" {
+		t.Errorf("then answered by %q, %v", got.Response.GetConfigDigest(), got.Err)
+	}
+}

@@ -109,13 +109,18 @@ func (t *target) run(ctx context.Context) {
 				}
 				replicas[address] = r
 			}
+			before := t.replicas
+			t.set(replicas, problem)
 			for address, cancel := range running {
 				if replicas[address] == nil {
-					cancel()
+					wg.Go(func() {
+						before[address].batches.Wait() // which it may still answer
+						cancel()
+					})
 					delete(running, address)
 				}
 			}
-			t.set(replicas, problem)
+			t.pool.moved()
 		case <-t.lost:
 			names.ResolveNow(resolver.ResolveNowOptions{})
 		case <-again.C:
@@ -157,7 +162,9 @@ func (t *target) begin(key string, pods int, may func(*replica) bool) *replica {
 		return nil
 	}
 	t.router.Began(address, pods)
-	return t.replicas[address]
+	r := t.replicas[address]
+	r.batches.Add(1)
+	return r
 }
 
 // beginFree is begin, of those that have nothing to do and are well.
@@ -171,6 +178,7 @@ func (t *target) done(r *replica, pods int, took time.Duration, result route.Res
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.router.Done(time.Now(), r.address, pods, took, result)
+	r.batches.Done()
 }
 
 // hedgeAfter is how long a batch may take before it is sent to another replica, too. It is
