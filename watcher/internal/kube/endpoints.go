@@ -154,15 +154,16 @@ func (w *endpointsWatch) Close() {
 	w.running.Wait()
 }
 
-// explain says what to do about an error of the informer; nil if nothing.
+// explain says what to do about an error of the informer; nil if nothing. Like those of
+// addresses, it is read after the target's name.
 func (p ServicePort) explain(err error) error {
 	switch {
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), apierrors.IsResourceExpired(err), apierrors.IsGone(err):
 		return nil // it is watched again
 	case apierrors.IsForbidden(err), apierrors.IsUnauthorized(err):
-		return fmt.Errorf("--decider %s: EndpointSlices must not be read: allow list and watch on endpointslices.discovery.k8s.io in namespace %s, as deploy/base/access does, or give a dns:/// target: %w", p, p.Namespace, err)
+		return fmt.Errorf("its EndpointSlices must not be read: allow list and watch on endpointslices.discovery.k8s.io in namespace %s, as deploy/base/access does, or give --decider a dns:/// target: %w", p.Namespace, err)
 	}
-	return fmt.Errorf("--decider %s: EndpointSlices cannot be read: %w", p, err)
+	return fmt.Errorf("its EndpointSlices cannot be read: %w", err)
 }
 
 // addresses are those of the ready endpoints among EndpointSlices, sorted. There is an
@@ -198,11 +199,11 @@ func (p ServicePort) addresses(objects []any) ([]string, error) {
 	case len(found) > 0:
 		return slices.Sorted(maps.Keys(found)), nil
 	case unready > 0:
-		return nil, fmt.Errorf("--decider %s: none of %d endpoints is ready", p, unready)
+		return nil, fmt.Errorf("none of its %d endpoints is ready", unready)
 	case len(others) > 0:
-		return nil, fmt.Errorf("--decider %s: the Service has no port %s but %s: give one of these", p, p.Port, strings.Join(slices.Sorted(maps.Keys(others)), ", "))
+		return nil, fmt.Errorf("the Service has no port %s but %s: give --decider one of these", p.Port, strings.Join(slices.Sorted(maps.Keys(others)), ", "))
 	}
-	return nil, fmt.Errorf("--decider %s: no endpoints: see that Service %s is in namespace %s and selects pods", p, p.Service, p.Namespace)
+	return nil, fmt.Errorf("it has no endpoints: see that Service %s is in namespace %s and selects pods, or give another --decider", p.Service, p.Namespace)
 }
 
 // in finds the port's number among an EndpointSlice's. The names of those that it is not

@@ -81,15 +81,15 @@ func TestAddresses(t *testing.T) {
 		{"of two families", "grpc", []any{slice("a", v6, "fd00::1", grpc), slice("b", v4, "10.0.0.1", grpc)}, "10.0.0.1:50051"},
 		{"of two, one of them empty", "grpc", []any{slice("a", v6, "fd00::1", grpc), slice("b", v4, "", grpc)}, "[fd00::1]:50051"},
 		{"names are not looked up", "grpc", []any{slice("a", discoveryv1.AddressTypeFQDN, "x.example.com", grpc)},
-			"--decider kubernetes:///ns/decider:grpc: no endpoints: see that Service decider is in namespace ns and selects pods"},
+			"it has no endpoints: see that Service decider is in namespace ns and selects pods, or give another --decider"},
 		{"no slices", "grpc", nil,
-			"--decider kubernetes:///ns/decider:grpc: no endpoints: see that Service decider is in namespace ns and selects pods"},
+			"it has no endpoints: see that Service decider is in namespace ns and selects pods, or give another --decider"},
 		{"none is ready", "grpc", []any{slice("a", v4, "!10.0.0.1 !10.0.0.2", grpc)},
-			"--decider kubernetes:///ns/decider:grpc: none of 2 endpoints is ready"},
+			"none of its 2 endpoints is ready"},
 		{"another port", "http", []any{slice("a", v4, "10.0.0.1", metrics, grpc)},
-			"--decider kubernetes:///ns/decider:http: the Service has no port http but grpc 50051, metrics 10352: give one of these"},
+			"the Service has no port http but grpc 50051, metrics 10352: give --decider one of these"},
 		{"the Service's number", "80", []any{slice("a", v4, "10.0.0.1", grpc)},
-			"--decider kubernetes:///ns/decider:80: the Service has no port 80 but grpc 50051: give one of these"},
+			"the Service has no port 80 but grpc 50051: give --decider one of these"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			got, err := ServicePort{"ns", "decider", test.port}.addresses(test.slices)
