@@ -7,6 +7,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	berthv1 "github.com/berth-scheduler/berth/proto/berth/v1"
@@ -88,6 +89,7 @@ func (d *Driver) nextBatch() bool {
 			ID:            d.batches,
 			SchedulerName: name,
 			Fallback:      entries[0].Group.Fallback,
+			Key:           keyOf(d.pods[entries[0].UID].object),
 			Epoch:         d.epoch,
 			Version:       d.ledger.Version(),
 			Request:       request,
@@ -116,6 +118,14 @@ func (d *Driver) nextBatch() bool {
 	}
 	d.ready.Decide = append(d.ready.Decide, o.Batch)
 	return true
+}
+
+// keyOf is the same for pods of one controller, which mostly are equal.
+func keyOf(pod *corev1.Pod) string {
+	if owner := metav1.GetControllerOfNoCopy(pod); owner != nil {
+		return string(owner.UID)
+	}
+	return pod.Namespace
 }
 
 // sideBySide is how many batches may be outstanding.

@@ -245,9 +245,8 @@ func (d *Driver) Step(now time.Time, ev Event) {
 		d.deciders++
 		d.pauses = map[string]*pause{}
 		d.queue.WakeAll(d.now)
-		if ev.Batches != nil {
-			d.side = ev.Batches
-		}
+	case CapacityChanged:
+		d.side = ev.Batches
 	case Decided:
 		d.decided(ev)
 	case BindDone:

@@ -47,7 +47,8 @@ import (
 //	read POD on=NODE | unbound [label=V] | none | error
 //	nominate POD ok | error
 //	evict POD OUTCOME
-//	deciders-changed [batches=N]
+//	deciders-changed
+//	capacity batches=N
 //
 // Rewrite the expectations with -rewrite and read the difference.
 func TestStories(t *testing.T) {
@@ -199,13 +200,11 @@ func (s *story) parse(line string) (Event, error) {
 		}
 		return BudgetGone{b}, nil
 	case "deciders-changed":
-		ev := DecidersChanged{}
-		if text, ok := args["batches"]; ok {
-			var n int
-			fmt.Sscan(text, &n)
-			ev.Batches = map[string]int{"berth": n}
-		}
-		return ev, nil
+		return DecidersChanged{}, nil
+	case "capacity":
+		var n int
+		fmt.Sscan(args["batches"], &n)
+		return CapacityChanged{map[string]int{"berth": n}}, nil
 	case "nominate":
 		if has("error") {
 			return NominateDone{UID: s.pods[rest[0]].UID, Err: errors.New("timeout")}, nil

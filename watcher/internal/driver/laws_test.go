@@ -137,7 +137,7 @@ func newWorld(t *rapid.T) *world {
 		fed: &berthv1.Snapshot{Epoch: "e"}, doomed: map[types.UID]bool{}, ours: map[types.UID]bool{}, asked: map[string]*berthv1.Pod{},
 	}
 	w.driver.Step(w.now, Leads{"e"})
-	w.driver.Step(w.now, DecidersChanged{map[string]int{"berth": 2}})
+	w.driver.Step(w.now, CapacityChanged{map[string]int{"berth": 2}})
 	return w
 }
 
