@@ -265,6 +265,12 @@ func TestPreemptionOfReplicas(t *testing.T) {
 			return nil
 		}
 	}
+	t.Cleanup(func() { // or else they would replace the pods that the namespace's end deletes
+		background := metav1.DeletePropagationBackground
+		if err := client.AppsV1().ReplicaSets(slug(t)).DeleteCollection(context.Background(), metav1.DeleteOptions{PropagationPolicy: &background}, metav1.ListOptions{}); err != nil {
+			t.Errorf("delete replica sets: %v", err)
+		}
+	})
 	replicas("low", "one", 16)
 	eventually(t, "the cluster is full", running(map[string]int{"low": 16}))
 	replicas("middle", "two", 8)

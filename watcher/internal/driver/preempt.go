@@ -371,7 +371,7 @@ func (d *Driver) left(uid types.UID) {
 	delete(pr.victims, uid)
 	if len(pr.victims) == 0 {
 		d.endPreemption(pr.by)
-		d.queue.Wake(d.now, pr.by.object.UID)
+		d.queue.WakeNow(pr.by.object.UID)
 	}
 }
 

@@ -278,6 +278,17 @@ func (q *Queue) Wake(now time.Time, uid types.UID) {
 	}
 }
 
+// WakeNow makes a pod active that waits or backs off, whatever is left of its backoff: it
+// is known to fit now. Pods in other states stay as they are.
+func (q *Queue) WakeNow(uid types.UID) {
+	e := q.entries[uid]
+	if e == nil || e.state != Waiting && e.state != Backoff {
+		return
+	}
+	q.take(e)
+	q.push(e, Active)
+}
+
 // WakeAll is Wake for every waiting pod.
 func (q *Queue) WakeAll(now time.Time) {
 	for len(q.waiting.list) > 0 {

@@ -262,6 +262,14 @@ func TestEveryPodIsSomewhere(t *testing.T) {
 					}
 				}
 			},
+			"wake now": func(t *rapid.T) {
+				u := uid()
+				if q.WakeNow(u); model[u] == Waiting || model[u] == Backoff {
+					if q.Get(u) != nil {
+						model[u] = Active
+					}
+				}
+			},
 			"together": func(t *rapid.T) { q.SetTogether(uid(), rapid.Bool().Draw(t, "together")) },
 			"wake": func(t *rapid.T) {
 				q.WakeAll(now)
