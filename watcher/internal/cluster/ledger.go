@@ -185,6 +185,23 @@ func (l *Ledger) Free(name string, want map[string]int64) int {
 	return int(times)
 }
 
+// Overcommitted says whether the pods on a node take more than it offers.
+func (l *Ledger) Overcommitted(name string) bool {
+	n := l.nodes[name]
+	if n == nil || n.record == nil {
+		return false
+	}
+	if int64(n.usage.Pods) > n.record.GetAllocatable()[string(corev1.ResourcePods)] {
+		return true
+	}
+	for resource, amount := range n.usage.Requested {
+		if amount > n.record.GetAllocatable()[resource] {
+			return true
+		}
+	}
+	return false
+}
+
 // maxFree is more pods than a node takes.
 const maxFree = 1 << 20
 

@@ -121,6 +121,7 @@ type Driver struct {
 	refusals    map[Refusal]int
 	stale       int
 	conflicts   Conflicts
+	races       Races
 }
 
 // pod is a pod of ours without a node that the watch has shown.
@@ -315,11 +316,22 @@ type Stats struct {
 	Stale int
 	// Conflicts counts what deciders that work side by side came to do to each other.
 	Conflicts Conflicts
+	// Races counts what others who bind pods came to do to us.
+	Races Races
 	// Preempting counts the preemptions that are being carried out, Preempted the pods
 	// that were evicted.
 	Preempting, Preempted int
 	// Refusals counts decisions that the guard did not accept.
 	Refusals map[Refusal]int
+}
+
+// Races counts what came of others binding pods at the same time.
+type Races struct {
+	// Pods counts pods of ours that somebody else bound while they were decided about or
+	// being bound.
+	Pods int
+	// Nodes counts pods that somebody else put where they and ours are more than fits.
+	Nodes int
 }
 
 // Conflicts counts placements that did not hold because the room on the node was
@@ -345,6 +357,7 @@ func (d *Driver) Stats() Stats {
 		Netted:        d.queue.Netted(),
 		Stale:         d.stale,
 		Conflicts:     d.conflicts,
+		Races:         d.races,
 		Preempting:    len(d.preemptions.by),
 		Preempted:     d.preemptions.evicted,
 		Refusals:      maps.Clone(d.refusals),
@@ -479,13 +492,19 @@ func (d *Driver) enqueue(object *corev1.Pod) {
 
 // place records a pod that has a node, whoever bound it.
 func (d *Driver) place(object *corev1.Pod) {
-	node, assumed, _ := d.ledger.Holds(object.UID)
-	if assumed && node == object.Spec.NodeName {
-		d.reportScheduled(d.pods[object.UID], node)
+	node, assumed, holds := d.ledger.Holds(object.UID)
+	switch p := d.pods[object.UID]; {
+	case assumed && node == object.Spec.NodeName:
+		d.reportScheduled(p, node)
+	case p != nil && p.phase != queued && !(holds && !assumed):
+		d.races.Pods++
 	}
 	delete(d.gated, object.UID)
 	d.leave(object.UID)
 	d.ledger.Place(object)
+	if !holds && d.epoch != "" && d.ledger.Overcommitted(object.Spec.NodeName) {
+		d.races.Nodes++
+	}
 }
 
 func (d *Driver) podGone(object *corev1.Pod) {

@@ -110,6 +110,8 @@ var (
 		"Pods that were tried again only because they had waited five minutes: each is a missed wake-up.", nil, nil)
 	conflictsTotal = prometheus.NewDesc("berth_watcher_conflicts_total",
 		"Placements whose room was promised out of another batch meanwhile, by what became of the pod: next (it got the next node that the decider had named) or again (it was asked about again).", []string{"result"}, nil)
+	racesTotal = prometheus.NewDesc("berth_watcher_races_total",
+		"What came of others binding pods at the same time: pod (they bound one that was being decided about or bound), node (they put one where it and ours are more than fits).", []string{"kind"}, nil)
 	preemptionsNow = prometheus.NewDesc("berth_watcher_preemptions",
 		"Preemptions that are being carried out.", nil, nil)
 	bindingPods = prometheus.NewDesc("berth_watcher_binding_pods",
@@ -121,7 +123,7 @@ func (m *Metrics) Describe(ch chan<- *prometheus.Desc) {
 	for _, c := range m.collectors() {
 		c.Describe(ch)
 	}
-	for _, d := range []*prometheus.Desc{pendingPods, cacheSize, refusalsTotal, staleTotal, nettedTotal, bindingPods, conflictsTotal, preemptionsNow} {
+	for _, d := range []*prometheus.Desc{pendingPods, cacheSize, refusalsTotal, staleTotal, nettedTotal, bindingPods, conflictsTotal, preemptionsNow, racesTotal} {
 		ch <- d
 	}
 }
@@ -152,6 +154,8 @@ func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
 	counter(staleTotal, s.Stale)
 	counter(conflictsTotal, s.Conflicts.Next, "next")
 	counter(conflictsTotal, s.Conflicts.Again, "again")
+	counter(racesTotal, s.Races.Pods, "pod")
+	counter(racesTotal, s.Races.Nodes, "node")
 	gauge(preemptionsNow, s.Preempting)
 	counter(nettedTotal, s.Netted)
 }
