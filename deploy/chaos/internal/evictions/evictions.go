@@ -108,7 +108,9 @@ func Judge(r Run) Verdict {
 			continue
 		}
 		higher := func(p *Pod) bool { return p.Priority > victim.Priority }
-		waited := func(p *Pod) bool { return higher(p) && p.Created.Before(e.At) && (p.Bound.IsZero() || p.Bound.After(e.At)) }
+		waited := func(p *Pod) bool {
+			return higher(p) && p.Created.Before(e.At) && (p.Bound.IsZero() || p.Bound.After(e.At))
+		}
 		preemptor := byUID[claims[e.Pod]]
 		switch {
 		case preemptor != nil:
