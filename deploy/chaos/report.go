@@ -40,8 +40,11 @@ type report struct {
 
 	Created int `json:"created"`
 	// Bound is how many bindings the API server took.
-	Bound   int `json:"bound"`
-	Deleted int `json:"deleted"`
+	Bound int `json:"bound"`
+	// Unlogged are bindings besides those, which an API server wrote and was killed
+	// before it logged them.
+	Unlogged int `json:"unlogged"`
+	Deleted  int `json:"deleted"`
 	// Surviving are there in the end; Waiting of them have no node.
 	Surviving int `json:"surviving"`
 	Waiting   int `json:"waiting"`
@@ -81,7 +84,7 @@ func (r *report) print(out io.Writer) {
 	}
 	fmt.Fprintln(w)
 	row("pods created", r.Created)
-	row("bindings", r.Bound)
+	row("bindings", r.Bound, fmt.Sprintf("and %d of an API server that was killed before it logged them", r.Unlogged))
 	row("deleted", r.Deleted)
 	row("evicted", r.Evictions.Evicted, fmt.Sprintf("preemptor known by Event %d, by nomination %d, unknown %d", r.Evictions.ByEvent, r.Evictions.ByNomination, r.Evictions.Unattributed),
 		fmt.Sprintf("%d where the budget allowed none", r.Evictions.OverBudget))
