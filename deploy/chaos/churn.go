@@ -71,7 +71,7 @@ func (c *churn) run(ctx context.Context) {
 // wanted is how much of all cpus pods shall ask for at most: above all there are, at the
 // top of each wave.
 func (c *churn) wanted(elapsed time.Duration) float64 {
-	return 0.93 + 0.13*math.Sin(2*math.Pi*(waves*elapsed.Seconds()/c.length.Seconds()-0.25))
+	return 1 + 0.15*math.Sin(2*math.Pi*(waves*elapsed.Seconds()/c.length.Seconds()-0.25))
 }
 
 // create creates pods until there were enough of them.
