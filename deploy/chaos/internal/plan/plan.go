@@ -25,7 +25,7 @@ const (
 var Kinds = []Kind{Decider, Watcher, APIServer, Etcd, Proxy}
 
 // weights are how many faults of each kind there are for one of the rarest.
-var weights = map[Kind]int{Decider: 3, Watcher: 2, APIServer: 1, Etcd: 1, Proxy: 6}
+var weights = map[Kind]int{Decider: 3, Watcher: 1, APIServer: 1, Etcd: 1, Proxy: 6}
 
 // A How says what is done to a link.
 type How string
@@ -65,8 +65,9 @@ type Setting struct {
 
 const (
 	// gap is the time between two faults on average. A leader that is killed is
-	// followed by the next after 15 s, so that faults come while one is still felt.
-	gap = 6 * time.Second
+	// followed by the next after 15 s and more, so that faults come while one is still
+	// felt; one watcher in a dozen faults leaves time to schedule in between.
+	gap = 8 * time.Second
 	// calm is the part of the run, at its end, in which no fault begins.
 	calm = 0.1
 )
