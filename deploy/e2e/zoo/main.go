@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"log"
 	"net"
-	"strings"
 
 	"google.golang.org/grpc"
 
@@ -52,9 +51,7 @@ newer   says more than this version of the contract has: fields, outcomes, const
 		log.Fatal("zoo: ", err)
 	}
 	fmt.Printf("Serving decisions address=%q\n", listener.Addr())
-	if err := serve(context.Background(), listener, o); err != nil && !strings.Contains(err.Error(), "closed") {
-		log.Fatal("zoo: ", err)
-	}
+	log.Fatal("zoo: ", serve(context.Background(), listener, o)) // it ends with the process
 }
 
 // good is a decider with nothing wrong.
