@@ -1,0 +1,74 @@
+package simulation
+
+// Tally counts what runs have done. Adding up in any order gives the same.
+type Tally struct {
+	Runs, Steps, Batches, Binds, Bound, Evictions, Leaders int
+	// Occasions are what has happened, of any kind.
+	Occasions int
+	Faults    [faults]int
+	// Moves are by where a driver had a pod before and after.
+	Moves map[Move]int
+	// Deleted and Updated are pods, by where the leader had them.
+	Deleted, Updated map[Place]int
+	Wakes            map[cause]Wakes
+	// Netted are pods that were woken by the net, Missed those that fitted then.
+	Netted, Missed int
+	// Passed is the most batches in a row that left out a pod that could have been in them,
+	// without faults.
+	Passed int
+	// Rest is how long a cluster took at most to come to rest, in milliseconds.
+	Rest int64
+}
+
+// Move is a pod's way from one place to another.
+type Move struct{ From, To Place }
+
+// Wakes are those of one cause.
+type Wakes struct {
+	// All are pods woken, True those that were placed by their next decision, False those
+	// that were rejected by it. The rest were not decided again, or not in vain.
+	All, True, False int
+}
+
+// NewTally returns one that has counted nothing.
+func NewTally() *Tally {
+	return &Tally{Moves: map[Move]int{}, Deleted: map[Place]int{}, Updated: map[Place]int{}, Wakes: map[cause]Wakes{}}
+}
+
+// Add adds another one.
+func (t *Tally) Add(o *Tally) {
+	t.Runs += o.Runs
+	t.Steps += o.Steps
+	t.Batches += o.Batches
+	t.Binds += o.Binds
+	t.Bound += o.Bound
+	t.Evictions += o.Evictions
+	t.Leaders += o.Leaders
+	t.Occasions += o.Occasions
+	for f, n := range o.Faults {
+		t.Faults[f] += n
+	}
+	for m, n := range o.Moves {
+		t.Moves[m] += n
+	}
+	for p, n := range o.Deleted {
+		t.Deleted[p] += n
+	}
+	for p, n := range o.Updated {
+		t.Updated[p] += n
+	}
+	for c, n := range o.Wakes {
+		w := t.Wakes[c]
+		t.Wakes[c] = Wakes{w.All + n.All, w.True + n.True, w.False + n.False}
+	}
+	t.Netted += o.Netted
+	t.Missed += o.Missed
+	t.Passed = max(t.Passed, o.Passed)
+	t.Rest = max(t.Rest, o.Rest)
+}
+
+// woken counts a wake-up; trueOnes and falseOnes what came of it.
+func (t *Tally) woken(c cause, all, trueOnes, falseOnes int) {
+	w := t.Wakes[c]
+	t.Wakes[c] = Wakes{w.All + all, w.True + trueOnes, w.False + falseOnes}
+}
