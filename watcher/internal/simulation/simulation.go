@@ -27,8 +27,8 @@ func Run(seed uint64, tally *Tally) Outcome {
 	return Outcome{seed, r.broken, r.hash}
 }
 
-// Story carries out the plan of a seed and tells what happens, one line each.
-func Story(seed uint64) ([]string, *Broken) {
+// Tell carries out the plan of a seed and tells what happens, one line each.
+func Tell(seed uint64) ([]string, *Broken) {
 	r := run(NewPlan(seed), NewTally(), true, false)
 	return r.story, r.broken
 }

@@ -72,3 +72,22 @@ func (t *Tally) woken(c cause, all, trueOnes, falseOnes int) {
 	w := t.Wakes[c]
 	t.Wakes[c] = Wakes{w.All + all, w.True + trueOnes, w.False + falseOnes}
 }
+
+// Missing are the faults, and the ways of a pod, that have not happened; enough seeds have
+// all of them. What only a driver that evicts can meet is not missed if none does.
+func (t *Tally) Missing() (out []string) {
+	for f := range faults {
+		if t.Faults[f] == 0 && (t.Evictions > 0 || !f.needsEviction()) {
+			out = append(out, f.String())
+		}
+	}
+	for _, m := range Ways {
+		if t.Moves[m] == 0 {
+			out = append(out, m.String())
+		}
+	}
+	return out
+}
+
+// String is the move as tables print it.
+func (m Move) String() string { return string(m.From) + " -> " + string(m.To) }
