@@ -115,8 +115,8 @@ func (p *process) checkPlace(s *sighting, at driver.Where, to Place) {
 				w.fail(lawNotLost, "%s does not know that %s waits", p, s.uid)
 			}
 		}
-	} else if to == onNode {
-		w.fail(lawOnePlace, "%s was shown that %s is gone and has it on %s", p, s.uid, at.Node)
+	} else if to != nowhere {
+		w.fail(lawOnePlace, "%s was shown that %s is gone and has it %s", p, s.uid, to)
 	}
 }
 
@@ -140,6 +140,9 @@ func (p *process) moved(s *sighting, from Place, ev driver.Event) {
 	}
 	if from.promised() && !s.concerns(ev) {
 		w.fail(lawPromise, "%s has moved %s from %s to %s on %T, which is not about it", p, s.uid, from, to, ev)
+	}
+	if from.promised() && !to.promised() && to != onNode {
+		delete(p.ours, s.uid)
 	}
 	switch {
 	case from == waiting && (to == active || to == backoff):
@@ -284,7 +287,7 @@ func (p *process) checkTogether(q *question, now *berthv1.Snapshot, binds []driv
 		known[m.GetUid()] = !m.GetNominated()
 	}
 	for _, m := range now.GetPlacedPods() {
-		if at, ok := p.ours[types.UID(m.GetUid())]; ok && !known[m.GetUid()] && !m.GetNominated() && !isNew(m.GetUid()) {
+		if at, ok := p.ours[types.UID(m.GetUid())]; ok && at == m.GetNodeName() && !known[m.GetUid()] && !m.GetNominated() && !isNew(m.GetUid()) {
 			if r := all.find(at); r != nil {
 				all.remove(m.GetUid())
 				r.pods = append(r.pods, m)

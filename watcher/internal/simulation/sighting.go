@@ -20,7 +20,7 @@ type sighting struct {
 	key    string
 	object *corev1.Pod // as the watch showed it last; nil if it is gone
 	place  Place
-	woken  cause // by what, since it was last decided; empty if it did not wait
+	woken  Cause // by what, since it was last decided; empty if it did not wait
 	lied   bool  // its last rejection was a lie
 	passed int   // batches that were handed out while it could have been in them
 }

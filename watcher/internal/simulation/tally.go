@@ -10,7 +10,7 @@ type Tally struct {
 	Moves map[Move]int
 	// Deleted and Updated are pods, by where the leader had them.
 	Deleted, Updated map[Place]int
-	Wakes            map[cause]Wakes
+	Wakes            map[Cause]Wakes
 	// Netted are pods that were woken by the net, Missed those that fitted then.
 	Netted, Missed int
 	// Passed is the most batches in a row that left out a pod that could have been in them,
@@ -32,7 +32,7 @@ type Wakes struct {
 
 // NewTally returns one that has counted nothing.
 func NewTally() *Tally {
-	return &Tally{Moves: map[Move]int{}, Deleted: map[Place]int{}, Updated: map[Place]int{}, Wakes: map[cause]Wakes{}}
+	return &Tally{Moves: map[Move]int{}, Deleted: map[Place]int{}, Updated: map[Place]int{}, Wakes: map[Cause]Wakes{}}
 }
 
 // Add adds another one.
@@ -68,7 +68,7 @@ func (t *Tally) Add(o *Tally) {
 }
 
 // woken counts a wake-up; trueOnes and falseOnes what came of it.
-func (t *Tally) woken(c cause, all, trueOnes, falseOnes int) {
+func (t *Tally) woken(c Cause, all, trueOnes, falseOnes int) {
 	w := t.Wakes[c]
 	t.Wakes[c] = Wakes{w.All + all, w.True + trueOnes, w.False + falseOnes}
 }

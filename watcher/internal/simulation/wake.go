@@ -4,31 +4,32 @@ import (
 	"github.com/berth-scheduler/berth/watcher/internal/driver"
 )
 
-// cause is the kind of change that woke a waiting pod.
-type cause string
+// Cause is the kind of change that woke a waiting pod.
+type Cause string
 
 const (
-	byNode      cause = "a node comes or changes"
-	byNodeGone  cause = "a node goes"
-	byBinding   cause = "a pod is bound"
-	byLeaving   cause = "a pod changes or begins to leave"
-	byPodGone   cause = "a pod goes"
-	byNominated cause = "a nomination comes or goes"
-	byItself    cause = "the pod itself changes"
-	byPromise   cause = "a promise is made"
-	byForgotten cause = "a promise is taken back"
-	byBudget    cause = "a budget changes"
-	byDeciders  cause = "a decider is reached"
-	byEvictions cause = "a nomination or an eviction ends"
-	inFlight    cause = "something while it was decided about"
-	byNet       cause = "the net"
+	byNode      Cause = "a node comes or changes"
+	byNodeGone  Cause = "a node goes"
+	byBinding   Cause = "a pod is bound"
+	byLeaving   Cause = "a pod changes or begins to leave"
+	byPodGone   Cause = "a pod goes"
+	byNominated Cause = "a nomination comes or goes"
+	byItself    Cause = "the pod itself changes"
+	byPromise   Cause = "a promise is made"
+	byForgotten Cause = "a promise is taken back"
+	byBudget    Cause = "a budget changes"
+	byDeciders  Cause = "a decider is reached"
+	byEvictions Cause = "a nomination or an eviction ends"
+	inFlight    Cause = "something while it was decided about"
+	byNet       Cause = "the net"
 )
 
-var causes = []cause{byNode, byNodeGone, byBinding, byLeaving, byPodGone, byNominated, byItself, byPromise, byForgotten, byBudget,
+// Causes are all of them.
+var Causes = []Cause{byNode, byNodeGone, byBinding, byLeaving, byPodGone, byNominated, byItself, byPromise, byForgotten, byBudget,
 	byDeciders, byEvictions, inFlight, byNet}
 
 // causeOf is what an event is to a pod that waits.
-func causeOf(ev driver.Event, s *sighting) cause {
+func causeOf(ev driver.Event, s *sighting) Cause {
 	switch ev := ev.(type) {
 	case driver.NodeChanged:
 		return byNode

@@ -89,7 +89,7 @@ func (i *informer) list() {
 		i.queue = append(there, gone...)
 	}
 	i.p.w.say("%s lists %s: %d differ, %d are gone", i.p, i.kind, len(there), len(gone))
-	if len(i.queue) == 0 && !i.synced {
+	if len(i.queue) == 0 {
 		i.synced = true
 		i.p.shown()
 	}
