@@ -437,9 +437,12 @@ func (w *world) moveClock(d *draw) bool {
 	if d.in(500) {
 		f, by = ClockBack, -d.between(time.Second, 20*time.Second)
 	}
-	if !w.plan.Faults.Has(f) {
+	// The fence relies on one of two clocks: a machine that sleeps, and whose time is set
+	// back as far, has neither.
+	if !w.plan.Faults.Has(f) || f == ClockBack && p.slept > 0 {
 		return false
 	}
+	p.setBack = p.setBack || f == ClockBack
 	w.tally.Faults[f]++
 	w.say("the clock of %s goes %v forward", p, by)
 	p.ahead += by
@@ -466,7 +469,7 @@ func (w *world) cutLease(d *draw) bool {
 
 func (w *world) suspendLeader(d *draw) bool {
 	p := w.holder()
-	if p == nil || p.suspended > w.now {
+	if p == nil || p.suspended > w.now || p.setBack {
 		return false
 	}
 	length := d.between(time.Second, 30*time.Second)

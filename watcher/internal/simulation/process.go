@@ -62,6 +62,7 @@ type process struct {
 	suspended          time.Duration // it does nothing before
 	slept              time.Duration // for how long it was suspended in all
 	ahead              time.Duration // how much its clock is ahead
+	setBack            bool          // its clock was set back
 	latest             time.Time     // its clock, without going back
 	timer              time.Duration // when it is woken; 0 if not
 	timers             int
