@@ -79,7 +79,11 @@ func (c *campaign) report(asJSON bool) error {
 	tally, broken, isBroken := c.run()
 	took := time.Since(began)
 	if isBroken {
-		return found(simulation.Shortest(broken), asJSON)
+		s := simulation.Shortest(broken)
+		if s == nil {
+			return fmt.Errorf("seed %d broke a law once and does not again: it has two courses", broken)
+		}
+		return found(s, asJSON)
 	}
 	missing := tally.Missing()
 	if asJSON {

@@ -84,9 +84,10 @@ func (p *process) bound(b driver.Bind, o driver.BindOutcome, delay time.Duration
 // read carries out one quorum read.
 func (p *process) read(r driver.Read) {
 	w := p.w
-	d := w.source.at(keyRead, serial(r.UID), uint64(w.now))
+	p.reads++
+	keys := []uint64{serial(r.UID), uint64(p.number), uint64(p.reads)}
+	d := w.source.at(append(keys, keyRead)...)
 	served, replies := d.between(time.Millisecond, 20*time.Millisecond), d.between(time.Millisecond, 20*time.Millisecond)
-	keys := []uint64{serial(r.UID), uint64(p.number), uint64(w.tally.Steps)}
 	if w.inject(ReadFailure, 300, keys...) {
 		w.in(served+replies, p, func() {
 			w.say("%s cannot read %s", p, r.UID)

@@ -72,6 +72,7 @@ type process struct {
 	binds              []driver.Bind     // that wait for a binder
 	busy               int               // binders
 	evictions, nominal int
+	reads              int
 	pods               []*sighting
 	byUID              map[types.UID]*sighting
 	netted             int

@@ -47,8 +47,9 @@ func TestLaws(t *testing.T) {
 // TestDeterminism: a seed is one course of events, to the bit.
 func TestDeterminism(t *testing.T) {
 	different := map[uint64]bool{}
+	used := NewTally() // what has happened before changes nothing
 	for seed := uint64(1); seed <= 200; seed++ {
-		first, again := Run(seed, NewTally()), Run(seed, NewTally())
+		first, again := Run(seed, NewTally()), Run(seed, used)
 		if first.Hash != again.Hash {
 			one, _ := Tell(seed)
 			two, _ := Tell(seed)
