@@ -163,7 +163,7 @@ func printTally(t *simulation.Tally) {
 	w.Flush()
 
 	fmt.Printf("\n%d batches, %d bindings sent, %d done, %d evictions, %d terms of leaders\n", t.Batches, t.Binds, t.Bound, t.Evictions, t.Leaders)
-	fmt.Printf("without faults: passed over in %d batches at most, at rest after %d ms at most\n", t.Passed, t.Rest)
+	fmt.Printf("without faults: passed over in %d batches at most, the last pod bound after %d ms at most\n", t.Passed, t.Rest)
 }
 
 func ratio(w simulation.Wakes) string {

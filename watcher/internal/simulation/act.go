@@ -158,10 +158,24 @@ func (w *world) place(p *corev1.Pod) Place {
 	return nowhere
 }
 
+// pickPod is any pod; rather one with which something is going on.
+func (w *world) pickPod(d *draw) (*corev1.Pod, bool) {
+	if d.in(300) {
+		p, ok := pick(d, w.server.pods(func(p *corev1.Pod) bool {
+			at := w.place(p)
+			return at == deciding || at.promised()
+		}))
+		if ok {
+			return p, true
+		}
+	}
+	return pick(d, w.server.pods(anyPod))
+}
+
 // deletePod deletes a pod: one without a node is gone at once unless somebody finalizes
 // it, another one when its kubelet has let it go.
 func (w *world) deletePod(d *draw) bool {
-	p, ok := pick(d, w.server.pods(anyPod))
+	p, ok := w.pickPod(d)
 	if !ok {
 		return false
 	}
@@ -185,7 +199,7 @@ func (w *world) deleted(p *corev1.Pod, d *draw) {
 // recreatePod removes a pod and creates another one of its name at once, as a StatefulSet
 // does.
 func (w *world) recreatePod(d *draw) bool {
-	p, ok := pick(d, w.server.pods(anyPod))
+	p, ok := w.pickPod(d)
 	if !ok {
 		return false
 	}
@@ -202,7 +216,7 @@ func (w *world) recreatePod(d *draw) bool {
 }
 
 func (w *world) updatePod(d *draw) bool {
-	p, ok := pick(d, w.server.pods(anyPod))
+	p, ok := w.pickPod(d)
 	if !ok {
 		return false
 	}
@@ -389,10 +403,14 @@ func (w *world) gapInWatch(d *draw) bool {
 	if !ok {
 		return false
 	}
-	i := p.informers[d.below(int(kinds))]
+	i := p.informers[of(d, podKind, podKind, nodeKind, budgetKind)]
 	length := d.between(10*time.Millisecond, 3*time.Second)
 	w.say("the watch of %s by %s has a gap of %v", i.kind, p, length)
 	i.gap(length)
+	if i.kind == podKind && d.in(400) && w.plan.Faults.Has(PodDeleted) { // which hides something
+		hidden := draw(d.next())
+		w.in(d.between(0, min(length, 100*time.Millisecond)), nil, func() { w.deletePod(&hidden) })
+	}
 	return true
 }
 
@@ -462,8 +480,14 @@ func (w *world) cutLease(d *draw) bool {
 	if p == nil {
 		return false
 	}
-	p.cut = w.now + d.between(time.Second, 25*time.Second)
+	p.cut = w.now + of(d, d.between(time.Second, 10*time.Second), d.between(13*time.Second, 25*time.Second))
 	w.say("%s does not reach the Lease until %v", p, p.cut)
+	for range 2 { // it is busy when the Lease ends, and so is its successor
+		busy := draw(d.next())
+		w.in(d.between(6*time.Second, 11*time.Second), nil, func() { w.createPod(&busy) })
+		later := draw(d.next())
+		w.in(d.between(11*time.Second, 14*time.Second), nil, func() { w.createPod(&later) })
+	}
 	return true
 }
 

@@ -50,7 +50,7 @@ var Laws = []string{lawOnePlace, lawNotLost, lawPath, lawPromise, lawWithdrawn, 
 
 // mostPassed is how many batches in a row may leave out a pod that could be in them:
 // there are no more than a dozen pods, and all but those that fail leave the queue.
-const mostPassed = 40
+const mostPassed = 30
 
 // look sees where the driver has each pod after an event, or, without one, after it has
 // handed out work.
@@ -221,7 +221,8 @@ func (p *process) checkWork(r *driver.Ready) {
 			w.fail(lawState, "%s asks about epoch %q in %q", p, b.Epoch, p.epoch)
 		}
 		for _, s := range p.pods {
-			if s.place != active || !w.calmed() {
+			if s.place != active || !w.calmed() || !p.mayStart() {
+				s.passed = 0
 				continue
 			}
 			s.passed++
@@ -289,7 +290,7 @@ func (p *process) checkTogether(q *question, now *berthv1.Snapshot, binds []driv
 	for _, m := range now.GetPlacedPods() {
 		if at, ok := p.ours[types.UID(m.GetUid())]; ok && at == m.GetNodeName() && !known[m.GetUid()] && !m.GetNominated() && !isNew(m.GetUid()) {
 			if r := all.find(at); r != nil {
-				all.remove(m.GetUid())
+				all.withdraw(m.GetUid())
 				r.pods = append(r.pods, m)
 			}
 		}
@@ -304,7 +305,7 @@ func (p *process) checkTogether(q *question, now *berthv1.Snapshot, binds []driv
 		if why := all.admits(pod, r); why == apart || why == skewed {
 			p.w.fail(lawApart, "%s binds %s to %s, which a constraint between our own pods forbids", p, b.Pod.UID, b.Node)
 		}
-		all.remove(pod.GetUid())
+		all.withdraw(pod.GetUid())
 		r.place(pod, false)
 		p.ours[b.Pod.UID] = b.Node
 	}
@@ -355,7 +356,7 @@ func (w *world) checkBound(p *process, b driver.Bind) {
 	if p.term < w.bound {
 		w.fail(lawFence, "%s, which leads no more, has bound %s after its successor had bound others", p, b.Pod.UID)
 	}
-	w.bound = p.term
+	w.bound, w.placedAt = p.term, w.now
 	n := w.server.node(b.Node)
 	if used := w.used(b.Node); n != nil && used > n.Status.Allocatable.Cpu().MilliValue() && !w.touched[b.Node] {
 		w.fail(lawOvercommit, "%s holds %dm of %v with %s, and nobody else has touched it", b.Node, used, n.Status.Allocatable.Cpu(), b.Pod.UID)
@@ -405,7 +406,7 @@ func (w *world) checkEvicted(p *process, e driver.Evict) {
 
 // checkRest is the laws of a cluster that has come to rest.
 func (w *world) checkRest() {
-	w.tally.Rest = max(w.tally.Rest, max(w.now-w.plan.End, 0).Milliseconds())
+	w.tally.Rest = max(w.tally.Rest, (w.placedAt - w.plan.End).Milliseconds())
 	p := w.leader()
 	if p == nil {
 		w.fail(lawRest, "nobody leads in the end")

@@ -42,10 +42,10 @@ func (all rooms) find(name string) *room {
 	return nil
 }
 
-// remove takes a pod out, wherever it is.
-func (all rooms) remove(uid string) {
+// withdraw ends the nomination of a pod.
+func (all rooms) withdraw(uid string) {
 	for _, r := range all {
-		r.pods = slices.DeleteFunc(r.pods, func(p *berthv1.PlacedPod) bool { return p.GetUid() == uid })
+		r.pods = slices.DeleteFunc(r.pods, func(p *berthv1.PlacedPod) bool { return p.GetUid() == uid && p.GetNominated() })
 	}
 }
 
@@ -157,7 +157,7 @@ func decide(s *berthv1.Snapshot, r *berthv1.DecideRequest) *berthv1.DecideRespon
 	out := &berthv1.DecideResponse{Epoch: s.GetEpoch(), Version: s.GetVersion()}
 	for i, p := range r.GetPods() {
 		if at := all.choose(p, r.GetSeed()+uint64(i)); at != nil {
-			all.remove(p.GetUid()) // its nomination
+			all.withdraw(p.GetUid())
 			at.place(p, false)
 			out.Decisions = append(out.Decisions, placed(p, at.node.GetName(), at.node.GetUid()))
 			continue
@@ -170,7 +170,7 @@ func decide(s *berthv1.Snapshot, r *berthv1.DecideRequest) *berthv1.DecideRespon
 			for _, v := range d.Preemption.GetVictims() {
 				all.terminate(v.GetUid())
 			}
-			all.remove(p.GetUid())
+			all.withdraw(p.GetUid())
 			all.find(d.Preemption.GetNodeName()).place(p, true)
 		}
 		out.Decisions = append(out.Decisions, d)

@@ -16,7 +16,7 @@ type Tally struct {
 	// Passed is the most batches in a row that left out a pod that could have been in them,
 	// without faults.
 	Passed int
-	// Rest is how long a cluster took at most to come to rest, in milliseconds.
+	// Rest is how long after the faults the last pod was bound, in milliseconds.
 	Rest int64
 }
 

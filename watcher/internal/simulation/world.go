@@ -31,10 +31,11 @@ type world struct {
 	agenda  agenda
 	server  server
 
-	processes []*process // alive
-	started   int        // processes, the dead ones too
-	terms     int        // how often one began to lead
-	bound     int        // the latest term in which something was bound
+	processes []*process    // alive
+	started   int           // processes, the dead ones too
+	terms     int           // how often one began to lead
+	bound     int           // the latest term in which something was bound
+	placedAt  time.Duration // the last binding
 	former    *berthv1.Snapshot
 	replicas  []*replica
 	router    Router
