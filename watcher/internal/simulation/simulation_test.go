@@ -10,7 +10,7 @@ import (
 )
 
 // seeds are enough for every fault and every way of a pod.
-const seeds = 3000
+const seeds = 2000
 
 // TestLaws runs some thousand seeds. A failure prints its shortest story.
 func TestLaws(t *testing.T) {
