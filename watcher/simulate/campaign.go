@@ -22,6 +22,7 @@ import (
 type campaign struct {
 	first uint64
 	seeds int
+	laws  []string // that count; all if empty
 }
 
 // run tries the seeds until one breaks a law, the lowest of those that do.
@@ -40,7 +41,7 @@ func (c *campaign) run() (tally *simulation.Tally, broken uint64, found bool) {
 					return
 				}
 				before := tallies[i].Steps
-				if simulation.Run(seed, tallies[i]).Broken != nil {
+				if b := simulation.Run(seed, tallies[i]).Broken; b != nil && (len(c.laws) == 0 || slices.Contains(c.laws, b.Law)) {
 					for was := lowest.Load(); seed < was && !lowest.CompareAndSwap(was, seed); was = lowest.Load() {
 					}
 				}

@@ -25,6 +25,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/berth-scheduler/berth/watcher/internal/simulation"
@@ -39,6 +40,7 @@ func main() {
 	flag.Uint64Var(&c.first, "first", 1, "the first of them")
 	seed := flag.Uint64("seed", 0, "tell the story of this seed alone")
 	bug := flag.String("bug", "", "plant the bug of this number in bugs.txt, or `all` one after the other, and see whether it is found")
+	laws := flag.String("laws", "", "look for seeds that break one of these laws, with commas between them, and pass over others; all laws if empty")
 	asJSON := flag.Bool("json", false, "print JSON")
 	flag.Usage = func() {
 		fmt.Fprintln(flag.CommandLine.Output(), "Usage of simulate: runs the watcher's driver through made-up histories and holds it to its laws.")
@@ -50,6 +52,10 @@ func main() {
 		os.Exit(2)
 	}
 	var err error
+	if c.laws, err = lawsOf(*laws); err != nil {
+		fmt.Fprintln(os.Stderr, "simulate: --laws:", err)
+		os.Exit(2)
+	}
 	switch {
 	case *bug != "":
 		err = plant(*bug, c, *asJSON)
@@ -62,6 +68,20 @@ func main() {
 		fmt.Fprintln(os.Stderr, "simulate:", err)
 		os.Exit(1)
 	}
+}
+
+// lawsOf reads a list of laws.
+func lawsOf(list string) ([]string, error) {
+	if list == "" {
+		return nil, nil
+	}
+	laws := strings.Split(list, ", ")
+	for _, law := range laws {
+		if !slices.Contains(simulation.Laws, law) {
+			return nil, fmt.Errorf("there is no law %q; they are %s", law, strings.Join(simulation.Laws, ", "))
+		}
+	}
+	return laws, nil
 }
 
 // tell prints the story of one seed: the whole of it if it keeps the laws.

@@ -59,6 +59,7 @@ func (p *process) bind(b driver.Bind) {
 // land is the moment at which a binding is carried out.
 func (p *process) land(b driver.Bind) driver.BindOutcome {
 	w := p.w
+	w.checkFence(p, b)
 	o := w.server.bind(b.Pod.UID, b.Pod.Name, b.Node)
 	w.say("the API server answers the binding of %s to %s by %s: %v", b.Pod.UID, b.Node, p, o)
 	w.trace(b.Node, serial(b.Pod.UID)<<8|uint64(o))

@@ -29,7 +29,7 @@ const (
 	lawOvercommit = "overcommit"        // our bindings alone fit on the node
 	lawApart      = "between pods"      // our commits together break no constraint between pods
 	lawAside      = "nominated space"   // room set aside for the more important is not given away
-	lawFence      = "one leader"        // nothing is bound by a leader after the next one has bound
+	lawFence      = "one leader"        // no binding arrives when another process has the Lease
 	lawState      = "state"             // no decision about another state is committed
 	lawBlame      = "blame"             // no decider is blamed for an honest answer
 	lawVictims    = "victims"           // only the less important are evicted, once
@@ -351,12 +351,17 @@ func (p *process) checkHeard(q *question, again bool, ev driver.Decided) {
 	}
 }
 
+// checkFence is the law of a binding that arrives: another process that has the Lease by
+// then may have looked already what is where.
+func (w *world) checkFence(p *process, b driver.Bind) {
+	if other := w.server.lease.holder; w.plan.Standby && other != p && other != nil {
+		w.fail(lawFence, "the binding of %s by %s arrives when %s has the Lease", b.Pod.UID, p, other)
+	}
+}
+
 // checkBound is the laws of a binding that was carried out.
 func (w *world) checkBound(p *process, b driver.Bind) {
-	if p.term < w.bound {
-		w.fail(lawFence, "%s, which leads no more, has bound %s after its successor had bound others", p, b.Pod.UID)
-	}
-	w.bound, w.placedAt = p.term, w.now
+	w.placedAt = w.now
 	n := w.server.node(b.Node)
 	if used := w.used(b.Node); n != nil && used > n.Status.Allocatable.Cpu().MilliValue() && !w.touched[b.Node] {
 		w.fail(lawOvercommit, "%s holds %dm of %v with %s, and nobody else has touched it", b.Node, used, n.Status.Allocatable.Cpu(), b.Pod.UID)
