@@ -115,6 +115,16 @@ DECISIONS ?= 1000000
 laws: ## Hold the index to the plain solver over random histories (DECISIONS SEED)
 	go test ./decider/internal/index -run TestIndexedEqualsPlain -count 1 -v -timeout 4h -decisions '$(DECISIONS)' -seed '$(SEED)'
 
+# How many seeds `make simulate` tries, and which bug of watcher/simulate/bugs.txt it plants
+# first: a number or all.
+SEEDS ?= 20000
+BUG ?=
+
+.PHONY: simulate
+simulate: ## Run the watcher's driver through made-up histories and hold it to its laws (SEEDS BUG)
+	go build -o bin/simulate ./watcher/simulate
+	bin/simulate --seeds '$(SEEDS)' $(if $(BUG),--bug '$(BUG)')
+
 .PHONY: fuzz
 fuzz: bin/tally ## Fuzz every target (FUZZTIME, such as 100000x or 1m)
 	.ci/fuzz

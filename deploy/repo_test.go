@@ -124,6 +124,7 @@ func TestDependencies(t *testing.T) {
 var pure = []string{
 	"decider/internal/model", "decider/internal/filter", "decider/internal/score", "decider/internal/preempt", "decider/internal/solve",
 	"watcher/internal/cluster", "watcher/internal/queue", "watcher/internal/driver", "watcher/internal/route", "watcher/internal/signal",
+	"watcher/internal/fence", "watcher/internal/simulation",
 }
 
 // impure is what a pure package must not import.

@@ -45,6 +45,9 @@ type Ledger struct {
 	// that there are as many as workloads.
 	repelling map[string]*repeller
 	relations relations
+	// preempted are the pods that are leaving because they were evicted for others,
+	// whoever evicted them.
+	preempted map[types.UID]*holding
 	assumed   int // of pods
 	existing  int // of nodes: those with an object
 }
@@ -102,6 +105,7 @@ func New() *Ledger {
 		namespaces: map[string]*berthv1.Namespace{},
 		budgets:    map[string]*budget{},
 		repelling:  map[string]*repeller{},
+		preempted:  map[types.UID]*holding{},
 		relations:  relations{byKey: map[string]*Relation{}, of: map[types.UID]string{}},
 	}
 }
@@ -222,11 +226,12 @@ func (l *Ledger) CrowdsOut(pod *corev1.Pod, name string) bool {
 	return any && guard.Check(pod, n.object, usage) != nil
 }
 
-// Without is what is taken of the node without some of the pods on it.
+// Without is what is taken of the node without some of the pods on it and without those
+// that are leaving. It costs what the cluster has.
 func (l *Ledger) Without(name string, uids []types.UID) guard.Usage {
 	usage := l.nodes[name].usage.Clone()
-	for _, uid := range uids {
-		if h := l.pods[uid]; h != nil && h.record.GetNodeName() == name {
+	for uid, h := range l.pods {
+		if h.record.GetNodeName() == name && (h.record.GetTerminating() || slices.Contains(uids, uid)) {
 			usage.Remove(h.footprint)
 		}
 	}
@@ -266,13 +271,12 @@ func (l *Ledger) NominatedOn(name string) (uids []types.UID) {
 // order, each with how many evictions it allows. A pod without labels is under no
 // budget, and one that is leaving was counted before.
 func (l *Ledger) Protecting(pod *berthv1.PlacedPod) map[string]int32 {
-	if len(pod.GetLabels()) == 0 || pod.GetTerminating() {
+	if pod.GetTerminating() {
 		return nil
 	}
 	var protecting map[string]int32
 	for key, b := range l.budgets {
-		if b.record.GetNamespace() != pod.GetNamespace() || !b.selector.Matches(labels.Set(pod.GetLabels())) ||
-			slices.Contains(b.record.GetDisruptedPods(), pod.GetName()) {
+		if !b.selects(pod) || slices.Contains(b.record.GetDisruptedPods(), pod.GetName()) {
 			continue
 		}
 		if protecting == nil {
@@ -281,6 +285,28 @@ func (l *Ledger) Protecting(pod *berthv1.PlacedPod) map[string]int32 {
 		protecting[key] = b.record.GetDisruptionsAllowed()
 	}
 	return protecting
+}
+
+// MakingRoom says whether a pod that was evicted for another is still leaving the node, or
+// is one of those that a disruption budget selects, by its key.
+func (l *Ledger) MakingRoom(node string, budgets []string) bool {
+	for _, h := range l.preempted {
+		if h.record.GetNodeName() == node ||
+			slices.ContainsFunc(budgets, func(key string) bool { return l.budgets[key].selects(h.record) }) {
+			return true
+		}
+	}
+	return false
+}
+
+// Selected says whether a pod that holds room is selected by a disruption budget.
+func (l *Ledger) Selected(key string, uid types.UID) bool {
+	h := l.pods[uid]
+	return h != nil && l.budgets[key].selects(h.record)
+}
+
+func (b *budget) selects(pod *berthv1.PlacedPod) bool {
+	return b != nil && len(pod.GetLabels()) > 0 && b.record.GetNamespace() == pod.GetNamespace() && b.selector.Matches(labels.Set(pod.GetLabels()))
 }
 
 func priority(pod *corev1.Pod) int32 {
@@ -670,6 +696,9 @@ func (l *Ledger) hold(pod *corev1.Pod, record *berthv1.PlacedPod, assumed bool) 
 	n := l.at(record.GetNodeName())
 	n.usage.Add(h.footprint)
 	n.pods++
+	if record.GetPreempted() {
+		l.preempted[pod.UID] = h
+	}
 	if assumed {
 		l.assumed++
 	}
@@ -678,6 +707,7 @@ func (l *Ledger) hold(pod *corev1.Pod, record *berthv1.PlacedPod, assumed bool) 
 func (l *Ledger) release(uid types.UID) {
 	h := l.pods[uid]
 	delete(l.pods, uid)
+	delete(l.preempted, uid)
 	l.unrepel(h.repels)
 	name := h.record.GetNodeName()
 	n := l.nodes[name]
@@ -726,7 +756,8 @@ func repels(pod *corev1.Pod) string {
 func (l *Ledger) at(name string) *node {
 	n := l.nodes[name]
 	if n == nil {
-		n = &node{}
+		// It may have been there before, and a decision on its way to it.
+		n = &node{changed: l.version}
 		l.nodes[name] = n
 	}
 	return n

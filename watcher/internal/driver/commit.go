@@ -90,6 +90,9 @@ type commit struct {
 	// not there after all: what was decided for them, or against the lack of room on
 	// them, was decided on a state that never came to be.
 	dirty map[string]bool
+	// leaving says that pods were evicted for an earlier one: for rules between pods they
+	// count as gone to the decider, and are there until they are.
+	leaving bool
 }
 
 // skip notes that a decision is not committed as decided.
@@ -159,7 +162,7 @@ func (d *Driver) commitPlaced(c *commit, p *pod, asked *berthv1.Pod, decision *b
 			d.refuse(c, p, decision, v.node, v.refusal.Reason, v.refusal.Message)
 			return
 		}
-		if outdated || interacts && len(c.dirty) > 0 {
+		if outdated || interacts && (len(c.dirty) > 0 || c.leaving) {
 			break
 		}
 		if v.fits {

@@ -67,6 +67,35 @@ type again struct {
 	uid types.UID // the pod's, or the victim's
 }
 
+// busy says whether another preemption is under way on the node, or for one of the budgets
+// or victims. One that was called off is, too, until those have left who were asked to, by
+// this process or by the one that led before.
+func (d *Driver) busy(node string, budgets []string, victims []types.UID) bool {
+	ps := &d.preemptions
+	if ps.nodes[node] != nil ||
+		slices.ContainsFunc(budgets, func(key string) bool { return ps.budgets[key] != nil }) ||
+		slices.ContainsFunc(victims, func(uid types.UID) bool { return ps.victims[uid] != nil }) {
+		return true
+	}
+	for _, a := range ps.asked {
+		if a.Node == node {
+			return true
+		}
+	}
+	return slices.ContainsFunc(budgets, func(key string) bool { return d.usedUp(key, nil) }) || d.ledger.MakingRoom(node, budgets)
+}
+
+// usedUp says whether a pod was asked to leave, for another than pr, that the budget
+// selects.
+func (d *Driver) usedUp(key string, pr *preemption) bool {
+	for uid := range d.preemptions.asked {
+		if d.preemptions.victims[uid] != pr && d.ledger.Selected(key, uid) {
+			return true
+		}
+	}
+	return false
+}
+
 func newPreemptions() preemptions {
 	return preemptions{
 		by: map[types.UID]*preemption{}, nodes: map[string]*preemption{}, budgets: map[string]*preemption{},
@@ -135,15 +164,14 @@ func (d *Driver) preempt(c *commit, p *pod, decision *berthv1.Decision) bool {
 	if violations > int(preemption.GetBudgetViolations()) {
 		return refuse("budget", "it says that %d of its victims are beyond what disruption budgets allow; %d are", preemption.GetBudgetViolations(), violations)
 	}
-	if d.preemptions.nodes[name] != nil ||
-		slices.ContainsFunc(budgets, func(key string) bool { return d.preemptions.budgets[key] != nil }) ||
-		slices.ContainsFunc(uids, func(uid types.UID) bool { return d.preemptions.victims[uid] != nil }) {
+	if d.busy(name, budgets, uids) {
 		// One at a time: what the other one leaves is not known yet.
 		c.skip(decision)
 		d.holdBack(p, decision)
 		return false
 	}
 	d.start(p, name, uids, budgets)
+	c.leaving = true
 	return true
 }
 
@@ -279,8 +307,23 @@ func (d *Driver) nominateDone(ev NominateDone) {
 	}
 }
 
-// evict asks the victims to leave that were not asked before.
+// evict asks the victims to leave that were not asked before. A disruption budget that has
+// come meanwhile, and that another preemption uses up, ends this one.
 func (d *Driver) evict(pr *preemption) {
+	budgets, _ := d.protecting(slices.Sorted(maps.Keys(pr.victims)))
+	for _, key := range budgets {
+		if other := d.preemptions.budgets[key]; other != nil && other != pr || d.usedUp(key, pr) {
+			d.unnominate(pr.by)
+			d.queue.Wake(d.now, pr.by.object.UID)
+			return
+		}
+	}
+	for _, key := range budgets {
+		if d.preemptions.budgets[key] == nil {
+			d.preemptions.budgets[key] = pr
+			pr.budgets = append(pr.budgets, key)
+		}
+	}
 	pr.evicting = true
 	for _, uid := range slices.Sorted(maps.Keys(pr.victims)) {
 		record := d.ledger.Record(uid)

@@ -10,6 +10,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/tools/leaderelection"
 	"k8s.io/client-go/tools/leaderelection/resourcelock"
+
+	"github.com/berth-scheduler/berth/watcher/internal/fence"
 )
 
 // LeaseConfig says which Lease to hold, and how.
@@ -133,10 +135,8 @@ func (l *Lease) MayBind(now time.Time) bool {
 	if renewed == nil {
 		return false
 	}
-	deadline := renewed.Add(l.config.RenewDeadline - l.config.BindTimeout)
-	// By both clocks: the monotonic one stands still while the machine sleeps, the
-	// other one can be set back.
-	return now.Before(deadline) && now.Round(0).Before(deadline.Round(0))
+	terms := fence.Terms{RenewDeadline: l.config.RenewDeadline, BindTimeout: l.config.BindTimeout}
+	return terms.MayStart(*renewed, now)
 }
 
 // notedLock is the Lease's lock; it notes when successful renewals were sent.
