@@ -229,7 +229,7 @@ func (r *chaos) violation(rule, pod, format string, args ...any) {
 // judge fills in the report.
 func (r *chaos) judge(ctx context.Context, from, to time.Time) error {
 	c := r.tracker.counts()
-	r.report.Created, r.report.Deleted = c.Created, c.Deleted
+	r.report.Created, r.report.Bound, r.report.Deleted = c.Created, c.Bound, c.Deleted
 	r.report.Faults = r.breaker.counts()
 	for _, b := range r.breaker.history() {
 		if b.Failed != "" {

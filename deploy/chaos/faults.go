@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -13,11 +14,11 @@ import (
 // A broken is a fault that took place.
 type broken struct {
 	fault plan.Fault
-	From  time.Time `json:"from"`
-	To    time.Time `json:"to"`
-	What  string    `json:"what"`
+	From  time.Time
+	To    time.Time
+	What  string
 	// Failed says why it did not take place as planned.
-	Failed string `json:"failed,omitempty"`
+	Failed string
 }
 
 // breaker carries out a plan.
@@ -137,5 +138,7 @@ func (b *breaker) counts() map[string]int {
 func (b *breaker) history() []broken {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return append([]broken(nil), b.done...)
+	done := slices.Clone(b.done)
+	slices.SortFunc(done, func(a, b broken) int { return a.From.Compare(b.From) })
+	return done
 }

@@ -188,7 +188,7 @@ func (r *chaos) audit(ctx context.Context, from, to time.Time) (evictions.Verdic
 	if err != nil {
 		return v, fmt.Errorf("%s: %w", r.cluster.auditLog(), err)
 	}
-	r.report.Bound = len(t.Binds)
+	r.report.Answered = len(t.Binds)
 	r.report.Pause = r.pauseOf(trace.LongestPause(t.Binds, from, to))
 
 	var events *corev1.EventList

@@ -39,10 +39,12 @@ type report struct {
 	Deciders int     `json:"deciders"`
 
 	Created int `json:"created"`
-	// Bound is how many bindings the API server took.
+	// Bound were seen on a node, whatever became of them.
 	Bound int `json:"bound"`
-	// Unlogged are bindings besides those, which an API server wrote and was killed
-	// before it logged them.
+	// Answered is how many bindings the API server answered so, Unlogged how many it
+	// wrote and was killed before it logged them. Of the rest of Bound nobody heard
+	// the answer.
+	Answered int `json:"answered"`
 	Unlogged int `json:"unlogged"`
 	Deleted  int `json:"deleted"`
 	// Surviving are there in the end; Waiting of them have no node.
@@ -84,7 +86,7 @@ func (r *report) print(out io.Writer) {
 	}
 	fmt.Fprintln(w)
 	row("pods created", r.Created)
-	row("bindings", r.Bound, fmt.Sprintf("and %d of an API server that was killed before it logged them", r.Unlogged))
+	row("bound", r.Bound, fmt.Sprintf("%d bindings answered so, %d of an API server that was killed before it logged them", r.Answered, r.Unlogged))
 	row("deleted", r.Deleted)
 	row("evicted", r.Evictions.Evicted, fmt.Sprintf("preemptor known by Event %d, by nomination %d, unknown %d", r.Evictions.ByEvent, r.Evictions.ByNomination, r.Evictions.Unattributed),
 		fmt.Sprintf("%d where the budget allowed none", r.Evictions.OverBudget))

@@ -62,7 +62,7 @@ func TestZoo(t *testing.T) {
 		// after looks at what is left, address being that of the decider.
 		after func(t *testing.T, address, metrics string)
 	}{
-		{kind: "late", watcher: []string{"--decide-timeout", "500ms"}, after: func(t *testing.T, address, metrics string) {
+		{kind: "late", watcher: []string{"--decide-timeout", "300ms"}, after: func(t *testing.T, address, metrics string) {
 			if n := metric(t, metrics, "berth_watcher_decider_errors_total", address)["DeadlineExceeded"]; n == 0 {
 				t.Error("no answer was late")
 			}
