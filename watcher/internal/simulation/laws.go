@@ -30,6 +30,7 @@ const (
 	lawApart      = "between pods"      // our commits together break no constraint between pods
 	lawAside      = "nominated space"   // room set aside for the more important is not given away
 	lawFence      = "one leader"        // no binding arrives when another process has the Lease
+	lawInherited  = "inherited"         // a new leader knows what was bound before it
 	lawState      = "state"             // no decision about another state is committed
 	lawBlame      = "blame"             // no decider is blamed for an honest answer
 	lawVictims    = "victims"           // only the less important are evicted, once
@@ -46,7 +47,7 @@ const (
 
 // Laws are the names of all laws.
 var Laws = []string{lawOnePlace, lawNotLost, lawPath, lawPromise, lawWithdrawn, lawOnce, lawRoom, lawOvercommit, lawApart, lawAside,
-	lawFence, lawState, lawBlame, lawVictims, lawOnePreempt, lawMissed, lawStarved, lawPlaced, lawRest, lawTruth, lawFeed, lawTimer, lawNoPanic}
+	lawFence, lawInherited, lawState, lawBlame, lawVictims, lawOnePreempt, lawMissed, lawStarved, lawPlaced, lawRest, lawTruth, lawFeed, lawTimer, lawNoPanic}
 
 // mostPassed is how many batches in a row may leave out a pod that could be in them:
 // there are no more than a dozen pods, and all but those that fail leave the queue.
@@ -347,6 +348,16 @@ func (p *process) checkHeard(q *question, again bool, ev driver.Decided) {
 		if r := ev.Response; s.place == binding && (r.GetEpoch() != q.batch.Epoch || r.GetVersion() < q.batch.Version || r.GetVersion() > version) {
 			w.fail(lawState, "%s has committed a decision for %s about version %d of %q; it asked about version %d of %q",
 				p, s.uid, r.GetVersion(), r.GetEpoch(), q.batch.Version, q.batch.Epoch)
+		}
+	}
+}
+
+// checkInherited is the law of a leader that begins.
+func (p *process) checkInherited() {
+	for _, q := range p.inherited {
+		now := p.w.server.pod(q.Name)
+		if now != nil && now.UID == q.UID && p.driver.Where(q.UID).Node == "" {
+			p.w.fail(lawInherited, "%s begins to lead and does not know that %s is on %s", p, q.UID, q.Spec.NodeName)
 		}
 	}
 }

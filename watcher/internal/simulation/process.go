@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/berth-scheduler/berth/watcher/internal/driver"
@@ -55,8 +56,9 @@ type process struct {
 	renewedBy          [2]time.Time // when the last renewal was sent, by both clocks
 	seen               uint64       // lease.written as it was last seen
 	seenAt             time.Duration
-	caught             uint64 // the revision to catch up with
-	term               int    // which leader it is, counted from 1
+	caught             uint64        // the revision to catch up with
+	inherited          []*corev1.Pod // those on nodes by then
+	term               int           // which leader it is, counted from 1
 	epoch              string
 	cut                time.Duration // it does not reach the Lease before
 	suspended          time.Duration // it does nothing before
@@ -146,6 +148,7 @@ func (p *process) tick() {
 // catchUp begins to lead when everything was shown that has happened so far.
 func (p *process) catchUp() {
 	p.phase, p.caught = catchingUp, p.w.server.revision
+	p.inherited = p.w.server.pods(func(q *corev1.Pod) bool { return q.Spec.NodeName != "" })
 	p.shown()
 }
 
@@ -176,6 +179,7 @@ func (p *process) lead() {
 	p.step(driver.Leads{Epoch: p.epoch})
 	p.fed = p.driver.Version()
 	p.step(p.deciders())
+	p.checkInherited()
 }
 
 // mayStart says whether a binding may start.
