@@ -28,7 +28,7 @@ RACE = $(shell command -v "$$(go env CC)" >/dev/null && echo -race)
 # present DIR... are those of the commands that are there, as package paths.
 present = $(patsubst %/main.go,./%,$(wildcard $(addsuffix /main.go,$(1))))
 PROCESSES := $(call present,decider watcher)
-TOOLS := $(call present,deploy/check deploy/demo deploy/bench)
+TOOLS := $(call present,deploy/check deploy/demo deploy/bench deploy/chaos)
 # The root module and every other: each is vetted and kept tidy.
 MODULES := $(dir $(wildcard go.mod decider/*/go.mod deploy/*/go.mod))
 
@@ -92,6 +92,14 @@ QUICK ?=
 bench: build tools ## Compare Berth with kube-scheduler and with bare binding (WORKLOADS SYSTEMS ROUNDS QUICK)
 	bin/bench $(if $(WORKLOADS),--workloads '$(WORKLOADS)') $(if $(SYSTEMS),--systems '$(SYSTEMS)') \
 		$(if $(ROUNDS),--rounds '$(ROUNDS)') $(call on,$(QUICK),--quick)
+
+# How long `make chaos` breaks things. It draws a seed unless one is given. See
+# `bin/chaos --help`.
+MINUTES ?=
+
+.PHONY: chaos
+chaos: build tools ## Kill processes and cut connections while pods are scheduled, and judge (MINUTES PODS SEED)
+	bin/chaos $(if $(MINUTES),--minutes '$(MINUTES)') $(if $(PODS),--pods '$(PODS)') $(if $(filter command environment,$(origin SEED)),--seed '$(SEED)')
 
 # A regular expression of the mutations that `make mutate` tries; all if it is empty.
 ONLY ?=

@@ -123,7 +123,7 @@ func TestDependencies(t *testing.T) {
 // give the same results, and a test needs no fake but values.
 var pure = []string{
 	"decider/internal/model", "decider/internal/filter", "decider/internal/score", "decider/internal/preempt", "decider/internal/solve",
-	"watcher/internal/cluster", "watcher/internal/queue", "watcher/internal/driver", "watcher/internal/signal",
+	"watcher/internal/cluster", "watcher/internal/queue", "watcher/internal/driver", "watcher/internal/route", "watcher/internal/signal",
 	"watcher/internal/fence", "watcher/internal/simulation",
 }
 

@@ -5,7 +5,8 @@
 // Reading order: this file (what is started and stopped in which order), then
 // internal/driver (the rules of the game: Step, Ready), internal/queue and
 // internal/cluster (what it decides on), internal/loop (what carries its work
-// out), internal/remote (the deciders) and internal/kube (the API server);
+// out), internal/remote (the deciders; internal/route says which replica) and
+// internal/kube (the API server);
 // encode says what Kubernetes' objects mean to deciders, and internal/guard
 // keeps the answers honest.
 package main
@@ -27,6 +28,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
+	"google.golang.org/grpc/resolver"
 	"k8s.io/component-base/logs"
 	logsapi "k8s.io/component-base/logs/api/v1"
 	_ "k8s.io/component-base/logs/json/register" // --logging-format=json
@@ -155,9 +157,10 @@ func schedule(ctx context.Context, o *options) error {
 
 	var l *loop.Loop
 	pool, err := remote.New(remote.Config{
-		Deciders: o.deciders, Credentials: credentials, MaxMessageBytes: o.maxMessageBytes, Timeout: o.decideTimeout,
-		State:   func(ctx context.Context) (driver.State, error) { return l.State(ctx) },
-		Changed: func() { l.Deliver(running, driver.DecidersChanged{}) },
+		Deciders: o.deciders, Resolvers: []resolver.Builder{kube.NewEndpoints(client)}, Credentials: credentials, MaxMessageBytes: o.maxMessageBytes, Timeout: o.decideTimeout,
+		State:    func(ctx context.Context) (driver.State, error) { return l.State(ctx) },
+		Changed:  func() { l.Deliver(running, driver.DecidersChanged{}) },
+		Capacity: func(batches map[string]int) { l.Deliver(running, driver.CapacityChanged{Batches: batches}) },
 	})
 	if err != nil {
 		return err

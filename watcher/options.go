@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/berth-scheduler/berth/watcher/internal/kube"
 	"github.com/berth-scheduler/berth/watcher/internal/queue"
 	"github.com/berth-scheduler/berth/watcher/internal/signal"
 )
@@ -68,7 +69,7 @@ func parseOptions(args []string, out io.Writer, addLogging func(*flag.FlagSet)) 
 	fs.StringVar(&o.config, "config", "", "`file` with a KubeSchedulerConfiguration, the one that deciders get: its profiles are the scheduler names, and what it says about leader election, the API server and backoff holds where no flag is given")
 	fs.StringVar(&o.kubeconfig, "kubeconfig", "", "`file` that says how to reach the API server; empty means the cluster that this process runs in")
 	fs.Func("scheduler-name", "schedule pods whose spec.schedulerName is `name` (default berth, or every profile of --config); repeatable", appendTo(&o.rawSchedulerNames))
-	fs.Func("decider", "`[SCHEDULER_NAME=]ADDR[,FALLBACK...]`: ask the decider at ADDR, a gRPC target such as 127.0.0.1:50051, dns:///NAME:PORT or unix://PATH, and each fallback if those before it do not answer; without a scheduler name it is for all of them; repeatable, later ones are further fallbacks", appendTo(&o.rawDeciders))
+	fs.Func("decider", "`[SCHEDULER_NAME=]ADDR[,FALLBACK...]`: ask the decider at ADDR, a gRPC target such as 127.0.0.1:50051, kubernetes:///NAMESPACE/SERVICE:PORT, dns:///NAME:PORT or unix://PATH, and each fallback if those before it do not answer; without a scheduler name it is for all of them; repeatable, later ones are further fallbacks", appendTo(&o.rawDeciders))
 	fs.Float64Var(&o.kubeAPIQPS, "kube-api-qps", 1000, "requests per second to the API server; a negative number means no limit")
 	fs.IntVar(&o.kubeAPIBurst, "kube-api-burst", 2000, "requests to the API server at once")
 	fs.BoolVar(&o.leaderElect, "leader-elect", true, "schedule only while holding the Lease, so that several watchers can run")
@@ -157,6 +158,10 @@ func (o *options) complete() error {
 		for address := range strings.SplitSeq(addresses, ",") {
 			if address == "" {
 				complain("--decider %s: an address is empty", raw)
+				continue
+			}
+			if _, _, err := kube.ParseServicePort(address); err != nil {
+				complain("--decider %s: %w", raw, err)
 				continue
 			}
 			if o.caFile == "" && !o.insecure && !local(address) {

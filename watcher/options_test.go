@@ -40,6 +40,12 @@ func TestBadCommandLines(t *testing.T) {
 			"--decider 127.0.0.1:1,10.0.0.1:2: 10.0.0.1:2 is not on loopback or a unix socket: give --decider-ca-file for TLS, or --insecure"},
 		{[]string{"--decider=dns:///decider.berth:50051"},
 			"--decider dns:///decider.berth:50051: dns:///decider.berth:50051 is not on loopback or a unix socket: give --decider-ca-file for TLS, or --insecure"},
+		{[]string{"--insecure", "--decider=kubernetes:///berth-decider:grpc"},
+			"--decider kubernetes:///berth-decider:grpc: kubernetes:///berth-decider:grpc names no port of a Service: " +
+				"write kubernetes:///NAMESPACE/SERVICE:PORT, such as kubernetes:///berth-system/berth-decider:grpc\n" +
+				`no decider for scheduler name "berth": give --decider ADDR or --decider berth=ADDR`},
+		{[]string{"--decider=kubernetes:///n/d:grpc"},
+			"--decider kubernetes:///n/d:grpc: kubernetes:///n/d:grpc is not on loopback or a unix socket: give --decider-ca-file for TLS, or --insecure"},
 		{[]string{ok, "--insecure", "--decider-ca-file=ca"}, "--insecure and --decider-ca-file exclude each other"},
 		{[]string{ok, "--decider-server-name=n"}, "--decider-cert-file, --decider-key-file and --decider-server-name need --decider-ca-file"},
 		{[]string{ok, "--decider-ca-file=ca", "--decider-cert-file=c"}, "--decider-cert-file and --decider-key-file go together"},
@@ -88,6 +94,7 @@ func TestGoodCommandLines(t *testing.T) {
 			map[string][]string{"x": {"127.0.0.1:1", "127.0.0.1:2"}, "y": {"127.0.0.1:2"}}, "berth-x"},
 		{"--scheduler-name x --scheduler-name y --scheduler-name x --decider 127.0.0.1:1",
 			map[string][]string{"x": {"127.0.0.1:1"}, "y": {"127.0.0.1:1"}}, "berth-x"},
+		{"--insecure --decider kubernetes:///n/d:grpc,dns:///d:1", map[string][]string{"berth": {"kubernetes:///n/d:grpc", "dns:///d:1"}}, "berth-berth"},
 		{"--insecure --decider 10.0.0.1:1", map[string][]string{"berth": {"10.0.0.1:1"}}, "berth-berth"},
 		{"--decider-ca-file ca --decider dns:///d:1 --leader-elect-resource-name l", map[string][]string{"berth": {"dns:///d:1"}}, "l"},
 		{"--signal-annotation-prefix example.com/signal- --signal-metrics-interval 30s --signal-min-change 0 --decider 127.0.0.1:1", map[string][]string{"berth": {"127.0.0.1:1"}}, "berth-berth"},

@@ -58,8 +58,12 @@ type Config struct {
 	// alone limits them.
 	MaxPods int
 	// MaxConcurrent is how many requests are decided at once. 0 means one per
-	// processor.
+	// processor, or 1 if Serial is set, which allows no more.
 	MaxConcurrent int
+	// Serial says that answers depend on what was asked before, so that watchers ask one
+	// request at a time and never two replicas the same. What-ifs, which people ask, are
+	// decided beside them all the same.
+	Serial bool
 	// MaxWaiting is how many requests may wait for their turn; those beyond
 	// are refused with RESOURCE_EXHAUSTED. 0 means 64; negative means none.
 	MaxWaiting int
@@ -87,6 +91,12 @@ type Config struct {
 // validate fills in the defaults and returns all complaints at once.
 func (c *Config) validate() error {
 	var errs []error
+	switch {
+	case c.Serial && c.MaxConcurrent > 1:
+		errs = append(errs, fmt.Errorf("service: Config.MaxConcurrent is %d; with Config.Serial it must be 1 or 0", c.MaxConcurrent))
+	case c.Serial && c.MaxConcurrent == 0:
+		c.MaxConcurrent = 1
+	}
 	switch {
 	case c.Solver != nil && (c.Policy != nil || len(c.Profiles) > 0):
 		errs = append(errs, errors.New("service: Config.Solver decides in place of Config.Policy and Config.Profiles: set either it or them"))
@@ -228,6 +238,7 @@ func (s *Service) Describe(context.Context, *berthv1.DescribeRequest) (*berthv1.
 			MaxMessageBytes: int64(s.config.MaxMessageBytes),
 			MaxPods:         int32(s.config.MaxPods),
 			MaxStateBytes:   s.config.MaxStateBytes,
+			Serial:          s.config.Serial,
 		},
 		UnreadState: s.unreadState(),
 	}, nil

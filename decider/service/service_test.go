@@ -87,6 +87,18 @@ func wantCode(t *testing.T, err error, code codes.Code, parts ...string) {
 	}
 }
 
+// Whoever keeps hidden state says so, and is asked one request at a time.
+func TestSerial(t *testing.T) {
+	d := serve(t, service.Config{Serial: true})
+	got, err := d.client.Describe(t.Context(), &berthv1.DescribeRequest{})
+	if err != nil || !got.GetLimits().GetSerial() {
+		t.Errorf("it says %v, %v", got.GetLimits(), err)
+	}
+	if _, err := service.New(service.Config{Policy: policy.First(), Serial: true, MaxConcurrent: 2}); err == nil || !strings.Contains(err.Error(), "Config.MaxConcurrent is 2") {
+		t.Errorf("two at once are accepted: %v", err)
+	}
+}
+
 func TestDescribe(t *testing.T) {
 	d := serve(t, service.Config{Version: "v1.2.3", InstanceID: "me", MaxPods: 7, MaxMessageBytes: 5 << 20})
 	got, err := d.client.Describe(t.Context(), &berthv1.DescribeRequest{})

@@ -50,7 +50,7 @@ func TestMain(m *testing.M) {
 // withCluster runs tests against a cluster of their own with Berth's access
 // rights installed.
 func withCluster(tests func() int) (int, error) {
-	for _, name := range []string{"local", "check", "demo", "kubectl", "grpcurl", "kube-apiserver", "decider", "watcher", "race/decider", "race/watcher"} {
+	for _, name := range []string{"local", "check", "demo", "chaos", "kubectl", "grpcurl", "kube-apiserver", "decider", "watcher", "race/decider", "race/watcher"} {
 		if _, err := os.Stat(filepath.Join(bin, name)); err != nil {
 			return 0, fmt.Errorf("bin/%s is missing: run `make test`, which builds it", name)
 		}

@@ -255,7 +255,7 @@ statefulsets.apps [list watch]
 `
 	for _, c := range []struct{ account, namespace, want string }{
 		{"berth-watcher", "default", everywhere},
-		{"berth-watcher", "berth-system", everywhere},
+		{"berth-watcher", "berth-system", everywhere + "endpointslices.discovery.k8s.io [list watch]\n"},
 		{"berth-watcher", "kube-system", everywhere + `leases.coordination.k8s.io [create]
 leases.coordination.k8s.io/berth-berth [get update]
 `},

@@ -52,7 +52,8 @@ func TestLife(t *testing.T) {
 	} else if n := len(all.Items) - len(names); n > 0 {
 		others = fmt.Sprintf(", %d node(s) didn't match Pod's node affinity/selector", n)
 	}
-	text := fmt.Sprintf("0/%d nodes are available: 2 Insufficient cpu%s.", 2+count(others), others)
+	all := 2 + count(others)
+	text := fmt.Sprintf("0/%d nodes are available: 2 Insufficient cpu%s. preemption: 0/%d nodes are available: %d Preemption is not helpful for scheduling.", all, others, all, all)
 	eventually(t, "told why", func() error {
 		p, err := client.CoreV1().Pods(slug(t)).Get(context.Background(), "big", metav1.GetOptions{})
 		if err != nil {

@@ -77,6 +77,11 @@ type class struct {
 	// rejection is what was said the last time that no node would do, until something
 	// changes.
 	rejection *berthv1.Rejection
+	// evictable is on how many nodes nothing but pods was in the way then. helpless is
+	// rejection with why nobody can be evicted: for pods that may not preempt, and for
+	// those than which no placed pod has a lower priority; nil until it is asked for.
+	evictable int
+	helpless  [2]*berthv1.Rejection
 }
 
 // check is one rule, or one constraint of a rule, in the profile's order.

@@ -16,8 +16,8 @@
 //
 // What a score cannot be grouped by (signals, policies of other kinds) is asked of the
 // nodes that can take the pod alone (each.go); nodes on which room is set aside are
-// looked at each time (aside.go). Preemption and explanations are the plain solver's, on
-// the same snapshot. Reading order: Index.decide, class.go, build.go, compile.go, judge.go,
+// looked at each time (aside.go). Explanations, and preemption where somebody has a lower
+// priority (priorities.go), are the plain solver's, on the same snapshot. Reading order: Index.decide, class.go, build.go, compile.go, judge.go,
 // group.go (repair), place.go, counts.go, tree.go.
 package index
 
@@ -95,6 +95,9 @@ type Index struct {
 	firsts []*model.Pod
 	seed   maphash.Seed
 
+	// priorities are those of the pods on nodes.
+	priorities priorities
+
 	bytes int64
 	clock uint64 // counts decisions
 	stats Stats
@@ -147,6 +150,9 @@ func New(s *model.Snapshot, plain *solve.Solver, config Config) *Index {
 		x.shapes.came(n)
 		for _, q := range n.Affine {
 			x.learn(&q.Affinity)
+		}
+		for _, q := range n.Pods {
+			x.priorities.move(q.Priority, 1)
 		}
 	}
 	s.Observe(x)

@@ -78,6 +78,7 @@ func (x *Index) NodeGone(n *model.Node) {
 // first.
 func (x *Index) PodMoved(q *model.PlacedPod, n *model.Node, by int64) {
 	x.shapes.pods[n.Slot] += int32(by)
+	x.priorities.move(q.Priority, int(by))
 	if by > 0 {
 		if q.Affinity.Any() {
 			x.learn(&q.Affinity)

@@ -30,13 +30,26 @@ func (c *class) decide(r *solve.Request, index int, p *model.Pod) (_ *berthv1.De
 		}
 		return decision, undo, true
 	}
-	if r.Preempt && c.profile.Preempt {
+	preempts := r.Preempt && c.profile.Preempt
+	if preempts && p.Preempts && c.x.priorities.below(p.Priority) {
 		return nil, nil, false
 	}
 	if c.rejection == nil {
-		c.rejection = c.reject()
+		c.rejection, c.evictable = c.reject()
+		clear(c.helpless[:])
 	}
-	return &berthv1.Decision{PodUid: p.UID, Outcome: berthv1.Outcome_OUTCOME_REJECTED, Rejection: c.rejection}, nil, true
+	rejection := c.rejection
+	if preempts {
+		helpless := &c.helpless[0]
+		if p.Preempts {
+			helpless = &c.helpless[1]
+		}
+		if *helpless == nil {
+			*helpless = solve.Helpless(c.rejection, p, len(c.x.snapshot.Nodes), c.evictable)
+		}
+		rejection = *helpless
+	}
+	return &berthv1.Decision{PodUid: p.UID, Outcome: berthv1.Outcome_OUTCOME_REJECTED, Rejection: rejection}, nil, true
 }
 
 // place puts p on the best of the candidates.
@@ -266,10 +279,10 @@ func (c *class) best(position int) (_ spot, ok bool) {
 	return best, true
 }
 
-// reject sums up why no node will do.
-func (c *class) reject() *berthv1.Rejection {
+// reject sums up why no node will do, and counts the nodes on which nothing but pods is in
+// the way.
+func (c *class) reject() (_ *berthv1.Rejection, evictable int) {
 	counts := map[solve.Because]*int32{}
-	evictable := 0
 	rejected := make([]int32, len(c.groups)) // the verdict on the whole group, 0 for none
 	for i, g := range c.groups {
 		place, whole := c.rejects(g)
@@ -307,5 +320,5 @@ func (c *class) reject() *berthv1.Rejection {
 			}
 		}
 	}
-	return solve.NewRejection(c.pod, len(c.x.snapshot.Nodes), counts, c.free, evictable, named)
+	return solve.NewRejection(c.pod, len(c.x.snapshot.Nodes), counts, c.free, evictable, named), evictable
 }

@@ -18,11 +18,19 @@ import (
 	"github.com/berth-scheduler/berth/decider/internal/model"
 )
 
+// Why nobody is evicted for a pod, in kube-scheduler's words.
+const (
+	// Never is said of a pod that may not preempt.
+	Never = "not eligible due to preemptionPolicy=Never."
+	// NoVictims is said of a node without a pod of lower priority.
+	NoVictims = "No preemption victims found for incoming pod"
+)
+
 // Ineligible says in kube-scheduler's words why no pod may be evicted for p, or ""
 // if some may. helpful are the nodes on which an eviction could help.
 func Ineligible(p *model.Pod, s *model.Snapshot, helpful []*model.Node) string {
 	if !p.Preempts {
-		return "not eligible due to preemptionPolicy=Never."
+		return Never
 	}
 	n := s.Node(p.NominatedNode)
 	if n == nil || !slices.Contains(helpful, n) {
@@ -60,7 +68,7 @@ func On(n *model.Node, p *model.Pod, f *filter.Filter, budgets []*model.Budget) 
 	o := Outcome{Node: n}
 	lower := f.RemoveFunc(n, func(q *model.PlacedPod) bool { return q.Priority < p.Priority })
 	if len(lower) == 0 {
-		o.Reasons = []string{"No preemption victims found for incoming pod"}
+		o.Reasons = []string{NoVictims}
 		return o
 	}
 	if rule, reasons := f.Reject(n); rule != "" {

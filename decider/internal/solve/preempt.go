@@ -45,10 +45,7 @@ func (r *Request) preempt(decision *berthv1.Decision, index int, p *model.Pod, r
 		}
 	}
 	if best == nil {
-		if others := nodes - len(evictable); others > 0 {
-			texts["Preemption is not helpful for scheduling"] = int32(others)
-		}
-		helpless(decision.Rejection, message(nodes, "", texts))
+		helpless(decision.Rejection, unhelpful(nodes, len(evictable), texts))
 		return decision, nil
 	}
 	decision.Preemption = &berthv1.Preemption{
@@ -56,6 +53,34 @@ func (r *Request) preempt(decision *berthv1.Decision, index int, p *model.Pod, r
 		Victims: victims(best), BudgetViolations: int32(best.BudgetViolations),
 	}
 	return decision, preempt.Nominate(r.Snapshot, p, best)
+}
+
+// unhelpful says in kube-scheduler's words why no eviction helps on any of the nodes:
+// texts count those of the evictable ones, and on the others pods are not what is in the
+// way.
+func unhelpful(nodes, evictable int, texts map[string]int32) string {
+	if others := nodes - evictable; others > 0 {
+		texts["Preemption is not helpful for scheduling"] = int32(others)
+	}
+	return message(nodes, "", texts)
+}
+
+// Helpless returns the rejection of a pod for which nobody can be evicted, because it may
+// not preempt or because no placed pod has a lower priority, as a request that asks to
+// preempt is answered. evictable is on how many of the nodes nothing but pods is in the
+// way. The rejection that is given stays as it is.
+func Helpless(rejection *berthv1.Rejection, p *model.Pod, nodes, evictable int) *berthv1.Rejection {
+	why := preempt.Never
+	if p.Preempts {
+		texts := map[string]int32{}
+		if evictable > 0 {
+			texts[preempt.NoVictims] = int32(evictable)
+		}
+		why = unhelpful(nodes, evictable, texts)
+	}
+	out := &berthv1.Rejection{Message: rejection.GetMessage(), Rules: rejection.GetRules(), WakeConditions: rejection.GetWakeConditions()}
+	helpless(out, why)
+	return out
 }
 
 // helpless adds to a rejection why no eviction helps. kube-scheduler puts "no new

@@ -129,6 +129,12 @@ func (c *Child) Stop(grace time.Duration) {
 	}
 }
 
+// Kill ends c with SIGKILL and returns when it is gone.
+func (c *Child) Kill() {
+	c.process.Kill() // fails only when it is gone already
+	<-c.exited
+}
+
 // Await polls ready until it returns nil. It is an error if ctx or c ends first.
 func (c *Child) Await(ctx context.Context, interval time.Duration, ready func(context.Context) error) error {
 	ctx, cancel := context.WithCancel(ctx)

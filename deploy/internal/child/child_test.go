@@ -166,3 +166,16 @@ func TestFreeAddresses(t *testing.T) {
 		t.Errorf("%d addresses, want 3", len(seen))
 	}
 }
+
+// Nothing that a program does about SIGTERM keeps it from being killed.
+func TestKill(t *testing.T) {
+	c := start(t, "trap '' TERM; echo ready: yes; read forever < /dev/zero")
+	if _, err := awaitLine(t, c, "ready: "); err != nil {
+		t.Fatal(err)
+	}
+	c.Kill()
+	if c.Alive() || c.How() != "signal: killed" {
+		t.Errorf("it ended with %s", c.How())
+	}
+	c.Kill() // it is gone already
+}

@@ -226,6 +226,11 @@ type Limits struct {
 	// Bytes of encoded records in the state that Sync feeds. Absent or 0 means that the
 	// decider does not say.
 	MaxStateBytes int64 `protobuf:"varint,3,opt,name=max_state_bytes,json=maxStateBytes,proto3" json:"max_state_bytes,omitempty"`
+	// Answers depend on hidden state: it wants one request at a time, in order; never
+	// hedged. The watcher has one batch outstanding where such a decider answers, and
+	// keeps to one replica of it while that is reachable. A decider whose answers follow
+	// from the request and its configuration, as Decide asks for, leaves this unset.
+	Serial        bool `protobuf:"varint,4,opt,name=serial,proto3" json:"serial,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -279,6 +284,13 @@ func (x *Limits) GetMaxStateBytes() int64 {
 		return x.MaxStateBytes
 	}
 	return 0
+}
+
+func (x *Limits) GetSerial() bool {
+	if x != nil {
+		return x.Serial
+	}
+	return false
 }
 
 // DecideRequest asks for one decision per pod.
@@ -974,11 +986,12 @@ const file_berth_v1_decider_proto_rawDesc = "" +
 	"\rconfig_digest\x18\x04 \x01(\tR\fconfigDigest\x12 \n" +
 	"\vconstraints\x18\x05 \x03(\tR\vconstraints\x12(\n" +
 	"\x06limits\x18\x06 \x01(\v2\x10.berth.v1.LimitsR\x06limits\x12!\n" +
-	"\funread_state\x18\a \x03(\tR\vunreadState\"w\n" +
+	"\funread_state\x18\a \x03(\tR\vunreadState\"\x8f\x01\n" +
 	"\x06Limits\x12*\n" +
 	"\x11max_message_bytes\x18\x01 \x01(\x03R\x0fmaxMessageBytes\x12\x19\n" +
 	"\bmax_pods\x18\x02 \x01(\x05R\amaxPods\x12&\n" +
-	"\x0fmax_state_bytes\x18\x03 \x01(\x03R\rmaxStateBytes\"\xea\x02\n" +
+	"\x0fmax_state_bytes\x18\x03 \x01(\x03R\rmaxStateBytes\x12\x16\n" +
+	"\x06serial\x18\x04 \x01(\bR\x06serial\"\xea\x02\n" +
 	"\rDecideRequest\x120\n" +
 	"\bsnapshot\x18\x01 \x01(\v2\x12.berth.v1.SnapshotH\x00R\bsnapshot\x128\n" +
 	"\treference\x18\x02 \x01(\v2\x18.berth.v1.StateReferenceH\x00R\treference\x12!\n" +

@@ -19,6 +19,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
 
 	berthv1 "github.com/berth-scheduler/berth/proto/berth/v1"
@@ -38,11 +39,12 @@ type Ledger struct {
 	pods       map[types.UID]*holding
 	nominated  map[types.UID]*nomination // some of them hold room by now
 	namespaces map[string]*berthv1.Namespace
-	budgets    map[string]*berthv1.DisruptionBudget // by namespace/name
+	budgets    map[string]*budget // by namespace/name
 	workloads  encode.Workloads
 	// repelling are the required anti-affinities among pods and nominated. Replicas share one, so
 	// that there are as many as workloads.
 	repelling map[string]*repeller
+	relations relations
 	assumed   int // of pods
 	existing  int // of nodes: those with an object
 }
@@ -54,6 +56,8 @@ type node struct {
 	record *berthv1.Node // with its signals
 	usage  guard.Usage
 	pods   int
+	// aside counts the nominations for it.
+	aside int
 	// changed is the version of the last change by others that a decision for this
 	// node may depend on: of the node itself, or of the pods on it.
 	changed uint64
@@ -70,14 +74,23 @@ type holding struct {
 
 // nomination is a pod without a node for which room is set aside on one.
 type nomination struct {
-	record *berthv1.PlacedPod
-	repels string // as holding's
+	record    *berthv1.PlacedPod
+	footprint guard.Footprint
+	repels    string // as holding's
+}
+
+// budget is a pod disruption budget.
+type budget struct {
+	record   *berthv1.DisruptionBudget
+	selector labels.Selector
 }
 
 // repeller is a required anti-affinity of count pods; pod is one of them.
 type repeller struct {
 	pod   *corev1.Pod
 	count int
+	// held is the version at which one of them last got room, as Relation.selected.
+	held [2]uint64
 }
 
 // New returns the ledger of one incarnation of one watcher.
@@ -87,8 +100,9 @@ func New() *Ledger {
 		pods:       map[types.UID]*holding{},
 		nominated:  map[types.UID]*nomination{},
 		namespaces: map[string]*berthv1.Namespace{},
-		budgets:    map[string]*berthv1.DisruptionBudget{},
+		budgets:    map[string]*budget{},
 		repelling:  map[string]*repeller{},
+		relations:  relations{byKey: map[string]*Relation{}, of: map[types.UID]string{}},
 	}
 }
 
@@ -150,23 +164,130 @@ func (l *Ledger) Node(name string) (*corev1.Node, *guard.Usage) {
 	return n.object, &n.usage
 }
 
-// Free says whether the node exists and has so much of each resource, pods included,
-// that no pod on it holds. Room that is set aside counts as free.
-func (l *Ledger) Free(name string, want map[string]int64) bool {
+// Free is how many times the node has so much of each resource, pods included, that no
+// pod on it holds; 0 if it does not exist, and maxFree at most. Room that is set aside
+// counts as free.
+func (l *Ledger) Free(name string, want map[string]int64) int {
 	n := l.nodes[name]
 	if n == nil || n.record == nil {
-		return false
+		return 0
 	}
+	times := int64(maxFree)
 	for resource, amount := range want {
 		held := n.usage.Requested[resource]
 		if resource == string(corev1.ResourcePods) {
 			held = int64(n.usage.Pods)
 		}
-		if amount > 0 && n.record.GetAllocatable()[resource]-held < amount {
-			return false
+		if amount > 0 {
+			times = min(times, max(0, n.record.GetAllocatable()[resource]-held)/amount)
 		}
 	}
-	return true
+	return int(times)
+}
+
+// Overcommitted says whether the pods on a node take more than it offers.
+func (l *Ledger) Overcommitted(name string) bool {
+	n := l.nodes[name]
+	if n == nil || n.record == nil {
+		return false
+	}
+	if int64(n.usage.Pods) > n.record.GetAllocatable()[string(corev1.ResourcePods)] {
+		return true
+	}
+	for resource, amount := range n.usage.Requested {
+		if amount > n.record.GetAllocatable()[resource] {
+			return true
+		}
+	}
+	return false
+}
+
+// maxFree is more pods than a node takes.
+const maxFree = 1 << 20
+
+// CrowdsOut says whether the node has no room for the pod beside the pods for which room is
+// set aside there and that have no lower priority.
+func (l *Ledger) CrowdsOut(pod *corev1.Pod, name string) bool {
+	n := l.nodes[name]
+	if n == nil || n.object == nil || n.aside == 0 {
+		return false
+	}
+	usage, any := n.usage.Clone(), false
+	for uid, m := range l.nominated {
+		if uid != pod.UID && m.record.GetNodeName() == name && l.pods[uid] == nil && m.record.GetPriority() >= priority(pod) {
+			usage.Add(m.footprint)
+			any = true
+		}
+	}
+	return any && guard.Check(pod, n.object, usage) != nil
+}
+
+// Without is what is taken of the node without some of the pods on it.
+func (l *Ledger) Without(name string, uids []types.UID) guard.Usage {
+	usage := l.nodes[name].usage.Clone()
+	for _, uid := range uids {
+		if h := l.pods[uid]; h != nil && h.record.GetNodeName() == name {
+			usage.Remove(h.footprint)
+		}
+	}
+	return usage
+}
+
+// Record is the record of a pod that holds room; nil if it holds none.
+func (l *Ledger) Record(uid types.UID) *berthv1.PlacedPod {
+	if h := l.pods[uid]; h != nil {
+		return h.record
+	}
+	return nil
+}
+
+// PodChangedSince says whether a pod's record has changed after a version, or may have.
+func (l *Ledger) PodChangedSince(uid types.UID, version uint64) bool {
+	since, ok := l.log.since(version)
+	return !ok || slices.Contains(since, entry{aPlacedPod, string(uid)})
+}
+
+// NominatedOn are the pods without room for which room is set aside on the node, in the
+// order of their uids.
+func (l *Ledger) NominatedOn(name string) (uids []types.UID) {
+	if n := l.nodes[name]; n == nil || n.aside == 0 {
+		return nil
+	}
+	for uid, m := range l.nominated {
+		if m.record.GetNodeName() == name && l.pods[uid] == nil {
+			uids = append(uids, uid)
+		}
+	}
+	slices.Sort(uids)
+	return uids
+}
+
+// Protecting are the keys of the disruption budgets that evicting the pod uses up, in
+// order, each with how many evictions it allows. A pod without labels is under no
+// budget, and one that is leaving was counted before.
+func (l *Ledger) Protecting(pod *berthv1.PlacedPod) map[string]int32 {
+	if len(pod.GetLabels()) == 0 || pod.GetTerminating() {
+		return nil
+	}
+	var protecting map[string]int32
+	for key, b := range l.budgets {
+		if b.record.GetNamespace() != pod.GetNamespace() || !b.selector.Matches(labels.Set(pod.GetLabels())) ||
+			slices.Contains(b.record.GetDisruptedPods(), pod.GetName()) {
+			continue
+		}
+		if protecting == nil {
+			protecting = map[string]int32{}
+		}
+		protecting[key] = b.record.GetDisruptionsAllowed()
+	}
+	return protecting
+}
+
+func priority(pod *corev1.Pod) int32 {
+	if pod.Spec.Priority == nil {
+		return 0
+	}
+	return *pod.Spec.Priority
 }
 
 // Nodes counts the nodes that exist.
@@ -204,6 +325,10 @@ func (l *Ledger) SetNode(object *corev1.Node) {
 		return
 	}
 	l.note(aNode, object.Name, old, record)
+	if old == nil || old.GetUid() != record.GetUid() || !maps.Equal(old.GetLabels(), record.GetLabels()) ||
+		len(old.GetTaints())+len(record.GetTaints()) > 0 || old.GetUnschedulable() != record.GetUnschedulable() {
+		l.relations.topology = l.version // taints and cordons: for spreading that honours them
+	}
 	switch {
 	case old == nil:
 		l.changed(aNode, added, object.Name)
@@ -250,6 +375,7 @@ func (l *Ledger) RemoveNode(name string) {
 		return
 	}
 	l.note(aNode, name, n.record, nil)
+	l.relations.topology = l.version
 	l.existing--
 	n.object, n.record, n.changed = nil, nil, l.version
 	l.changed(aNode, deleted, name)
@@ -265,6 +391,7 @@ func (l *Ledger) SetNamespace(object *corev1.Namespace) {
 	}
 	l.namespaces[object.Name] = record
 	l.note(aNamespace, object.Name, old, record)
+	l.relations.topology = l.version
 	l.changed(aNamespace, addedOrUpdated(old != nil), "")
 }
 
@@ -280,6 +407,7 @@ func (l *Ledger) RemoveNamespace(name string) {
 	if old := l.namespaces[name]; old != nil {
 		delete(l.namespaces, name)
 		l.note(aNamespace, name, old, nil)
+		l.relations.topology = l.version
 		l.changed(aNamespace, deleted, "")
 	}
 }
@@ -289,11 +417,19 @@ func (l *Ledger) SetBudget(object *policyv1.PodDisruptionBudget) {
 	key := object.Namespace + "/" + object.Name
 	record := encode.DisruptionBudget(object)
 	old := l.budgets[key]
-	if old != nil && proto.Equal(old, record) {
+	if old != nil && proto.Equal(old.record, record) {
 		return
 	}
-	l.budgets[key] = record
-	l.note(aBudget, key, old, record)
+	selector, err := metav1.LabelSelectorAsSelector(object.Spec.Selector)
+	if err != nil {
+		selector = labels.Nothing() // as in the record
+	}
+	l.budgets[key] = &budget{record, selector}
+	var before *berthv1.DisruptionBudget
+	if old != nil {
+		before = old.record
+	}
+	l.note(aBudget, key, before, record)
 	l.changed(aBudget, addedOrUpdated(old != nil), "")
 }
 
@@ -302,7 +438,7 @@ func (l *Ledger) RemoveBudget(namespace, name string) {
 	key := namespace + "/" + name
 	if old := l.budgets[key]; old != nil {
 		delete(l.budgets, key)
-		l.note(aBudget, key, old, nil)
+		l.note(aBudget, key, old.record, nil)
 		l.changed(aBudget, deleted, "")
 	}
 }
@@ -339,17 +475,22 @@ func (l *Ledger) Nominate(pod *corev1.Pod) {
 		l.unrepel(old.repels)
 	}
 	before := l.placed(pod.UID)
-	l.nominated[pod.UID] = &nomination{record: record, repels: l.repel(pod)}
+	if old == nil {
+		l.at(record.GetNodeName()).aside++
+	}
+	l.nominated[pod.UID] = &nomination{record: record, footprint: guard.FootprintOf(pod), repels: l.repel(pod)}
 	l.notePod(pod.UID, before)
 	if l.pods[pod.UID] != nil {
 		return
 	}
-	l.setAside(record, addedOrUpdated(old != nil))
+	l.setAside(l.nominated[pod.UID], addedOrUpdated(old != nil))
 }
 
 // setAside notes that a nomination is to be seen from this version on.
-func (l *Ledger) setAside(record *berthv1.PlacedPod, kind berthv1.ChangeKind) {
+func (l *Ledger) setAside(of *nomination, kind berthv1.ChangeKind) {
+	record := of.record
 	l.changed(aPlacedPod, kind, record.GetNodeName())
+	l.concerns(record.GetNamespace(), record.GetLabels(), of.repels, byOthers)
 	if n := l.nodes[record.GetNodeName()]; n != nil {
 		n.changed = l.version
 	}
@@ -363,16 +504,20 @@ func (l *Ledger) withdraw(uid types.UID) {
 	}
 	before := l.placed(uid)
 	delete(l.nominated, uid)
+	on := l.nodes[n.record.GetNodeName()]
+	on.aside--
+	l.drop(n.record.GetNodeName(), on)
 	l.unrepel(n.repels)
 	l.notePod(uid, before)
 	if l.pods[uid] == nil {
 		l.changed(aPlacedPod, deleted, n.record.GetNodeName())
+		l.concerns(n.record.GetNamespace(), n.record.GetLabels(), "", byOthers)
 	}
 }
 
-// Assume promises the pod room on the node. It panics if the pod holds room
-// already: a pod is in exactly one place.
-func (l *Ledger) Assume(pod *corev1.Pod, nodeName string) {
+// Assume promises the pod room on the node. together is as in Outdated. It panics if the
+// pod holds room already: a pod is in exactly one place.
+func (l *Ledger) Assume(pod *corev1.Pod, nodeName string, together bool) {
 	if l.pods[pod.UID] != nil {
 		panic("cluster: pod assumed twice: " + string(pod.UID))
 	}
@@ -383,6 +528,11 @@ func (l *Ledger) Assume(pod *corev1.Pod, nodeName string) {
 	l.hold(pod, encode.PlacedPod(pod, nodeName), true)
 	l.notePod(pod.UID, before)
 	l.changed(aPlacedPod, added, nodeName)
+	by := byOthers
+	if together {
+		by = byLane
+	}
+	l.concerns(pod.Namespace, pod.Labels, l.pods[pod.UID].repels, by)
 }
 
 // Forget takes a promise back; a nomination of the pod is to be seen again. It panics
@@ -395,8 +545,9 @@ func (l *Ledger) Forget(uid types.UID) {
 	l.release(uid)
 	l.notePod(uid, h.record)
 	l.changed(aPlacedPod, deleted, h.record.GetNodeName())
+	l.concerns(h.record.GetNamespace(), h.record.GetLabels(), "", byOthers)
 	if n := l.nominated[uid]; n != nil && n.record.GetNodeName() != h.record.GetNodeName() {
-		l.setAside(n.record, added)
+		l.setAside(n, added)
 	}
 }
 
@@ -416,11 +567,16 @@ func (l *Ledger) Place(pod *corev1.Pod) {
 	}
 	l.hold(pod, record, false)
 	l.notePod(pod.UID, before)
+	concerns := func(r *berthv1.PlacedPod) {
+		l.concerns(r.GetNamespace(), r.GetLabels(), l.pods[pod.UID].repels, byOthers)
+	}
 	switch {
 	case old == nil: // somebody else bound it
+		concerns(record)
 		l.changed(aPlacedPod, added, node)
 		l.nodes[node].changed = l.version
 	case old.record.GetNodeName() != node: // it was promised elsewhere
+		concerns(record)
 		l.changed(aPlacedPod, deleted, old.record.GetNodeName())
 		l.changed(aPlacedPod, added, node)
 		l.nodes[node].changed = l.version
@@ -430,6 +586,10 @@ func (l *Ledger) Place(pod *corev1.Pod) {
 		leaving := old.record.GetTerminating() != record.GetTerminating() || old.record.GetPreempted() != record.GetPreempted()
 		if resized || relabelled || leaving { // and not just started
 			l.changed(aPlacedPod, updated, node)
+		}
+		if relabelled || leaving {
+			concerns(old.record)
+			concerns(record)
 		}
 		if (resized || relabelled) && !old.assumed {
 			l.nodes[node].changed = l.version
@@ -447,6 +607,7 @@ func (l *Ledger) Remove(uid types.UID) {
 	l.release(uid)
 	l.notePod(uid, h.record)
 	l.changed(aPlacedPod, deleted, h.record.GetNodeName())
+	l.concerns(h.record.GetNamespace(), h.record.GetLabels(), "", byOthers)
 }
 
 // Repelled says whether the required anti-affinity of a pod that holds room, or of
@@ -488,7 +649,7 @@ func (l *Ledger) Snapshot() *berthv1.Snapshot {
 		}
 	}
 	for _, b := range l.budgets {
-		s.DisruptionBudgets = append(s.DisruptionBudgets, b)
+		s.DisruptionBudgets = append(s.DisruptionBudgets, b.record)
 	}
 	for _, ns := range l.namespaces {
 		s.Namespaces = append(s.Namespaces, ns)
@@ -573,7 +734,7 @@ func (l *Ledger) at(name string) *node {
 
 // drop lets go of a node that is gone and holds nothing.
 func (l *Ledger) drop(name string, n *node) {
-	if n.object == nil && n.pods == 0 {
+	if n.object == nil && n.pods == 0 && n.aside == 0 {
 		delete(l.nodes, name)
 	}
 }

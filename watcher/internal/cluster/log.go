@@ -140,7 +140,7 @@ func (l *Ledger) Since(version uint64) *berthv1.Changes {
 			}
 		case aBudget:
 			if b := l.budgets[e.key]; b != nil {
-				changes.DisruptionBudgets = append(changes.DisruptionBudgets, b)
+				changes.DisruptionBudgets = append(changes.DisruptionBudgets, b.record)
 			} else {
 				changes.RemovedDisruptionBudgets = append(changes.RemovedDisruptionBudgets, budgetKey(e.key))
 			}

@@ -43,7 +43,7 @@ func TestSinceLeadsToNow(t *testing.T) {
 			"assume": func(t *rapid.T) {
 				p := pod(t, "")
 				held(t, p, func(_, ok bool) bool { return !ok })
-				l.Assume(p, name.Draw(t, "node"))
+				l.Assume(p, name.Draw(t, "node"), false)
 			},
 			"forget": func(t *rapid.T) {
 				p := pod(t, "")
@@ -160,7 +160,7 @@ func BenchmarkSince(b *testing.B) {
 			}
 			version := l.Version()
 			for i := range 500 {
-				l.Assume(newPod(fmt.Sprint("p-", i), "", "1"), "a")
+				l.Assume(newPod(fmt.Sprint("p-", i), "", "1"), "a", false)
 			}
 			for b.Loop() {
 				if c := l.Since(version); len(c.GetPlacedPods()) != 500 {
@@ -179,7 +179,7 @@ func BenchmarkPlacement(b *testing.B) {
 	b.ReportAllocs()
 	for i := 0; b.Loop(); i++ {
 		uid := fmt.Sprint(i)
-		l.Assume(newPod(uid, "", "1"), "a")
+		l.Assume(newPod(uid, "", "1"), "a", false)
 		l.Place(newPod(uid, "a", "1"))
 		l.Place(started(newPod(uid, "a", "1")))
 		l.TakeChanges()

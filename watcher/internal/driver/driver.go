@@ -20,18 +20,24 @@
 //	  ├──────────────────────────────────────────┘   │ it has none: forgotten
 //	  └──────────────────────────────────────────────┘
 //
-// and from everywhere to nowhere when the pod is gone.
+// and from everywhere to nowhere when the pod is gone. Several batches may be
+// outstanding; pods that interact (cluster.Ledger.Interacts) are in one of them only.
 //
 // From binding on the ledger holds the pod's room: it is assumed. It stays
 // assumed until the API server has said what became of the Binding; nothing is
 // forgotten because time passed.
+//
+// # Reading order
+//
+// This file (what happened, where pods are), event.go (all that comes in and goes out),
+// batch.go (what is asked), commit.go (what becomes of answers), wake.go (who is tried
+// again when), preempt.go (room that is made for a pod).
 package driver
 
 import (
 	"errors"
 	"fmt"
 	"maps"
-	"slices"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -42,7 +48,6 @@ import (
 	berthv1 "github.com/berth-scheduler/berth/proto/berth/v1"
 	"github.com/berth-scheduler/berth/watcher/encode"
 	"github.com/berth-scheduler/berth/watcher/internal/cluster"
-	"github.com/berth-scheduler/berth/watcher/internal/guard"
 	"github.com/berth-scheduler/berth/watcher/internal/queue"
 )
 
@@ -73,7 +78,8 @@ type Config struct {
 	Deciders map[string]int
 	// Seed starts the sequence of the batches' seeds.
 	Seed uint64
-	// MaxBatch is the most pods in one batch.
+	// MaxBatch is the most pods in one batch. Where deciders are slow there are fewer: what
+	// is decided within batchTime.
 	MaxBatch int
 	// MaxBinding is how many bindings may be under way before no more batches are
 	// handed out.
@@ -99,17 +105,23 @@ type Driver struct {
 	epoch  string
 	fed    uint64 // the version up to which Feed has told
 
-	batch    *Batch                  // outstanding, nil if none
-	since    map[cluster.Change]bool // what changed since it was handed out
-	batches  uint64
-	pauses   map[string]*pause // by scheduler name
-	held     time.Time         // no batch is handed out before
-	deciders uint64            // how often DecidersChanged came
-	unheard  int               // bindings handed out without a BindDone yet
-	reading  int               // pods in phase reading
-	ready    Ready
-	refusals map[Refusal]int
-	stale    int
+	outstanding map[uint64]*outstanding // batches, by ID
+	together    *outstanding            // the one of them that has the pods that interact; nil if none has
+	committing  *outstanding            // the one whose results are being committed; nil if none is
+	batches     uint64
+	side        map[string]int           // batches that may be outstanding, by scheduler name; absent is 1
+	pace        map[string]time.Duration // what deciding on a pod takes, by scheduler name
+	pauses      map[string]*pause        // by scheduler name
+	held        time.Time                // no batch is handed out before
+	deciders    uint64                   // how often DecidersChanged came
+	unheard     int                      // bindings and evictions handed out without an outcome yet
+	reading     int                      // pods in phase reading
+	preemptions preemptions
+	ready       Ready
+	refusals    map[Refusal]int
+	stale       int
+	conflicts   Conflicts
+	races       Races
 }
 
 // pod is a pod of ours without a node that the watch has shown.
@@ -117,12 +129,22 @@ type pod struct {
 	object *corev1.Pod
 	record *berthv1.Pod
 	phase  phase
-	// sent is the record that the outstanding batch has of it.
-	sent *berthv1.Pod
+	// batch is the outstanding one that it is in, and sent the record that this has of it.
+	batch *outstanding
+	sent  *berthv1.Pod
+	// nomination is the node for which it is nominated, empty for none, though the watch
+	// does not say so yet; nil if it does.
+	nomination *string
+	// writing is the nomination that is being written; nil if none is.
+	writing *string
+	// class names its equals, as of the record classed.
+	class   string
+	classed *berthv1.Pod
 	// withdrawn pods were gated or deleted while a decision was in flight.
 	withdrawn   bool
 	waitsFor    []*berthv1.WakeCondition // since its last rejection
 	refusals    int                      // answers refused in a row
+	bans        map[ban]bool             // answers that were refused
 	unsupported int                      // deciders in a row that do not understand it
 	told        *pause                   // the outage of which its owner was told
 	reported    bool                     // Scheduled has been reported
@@ -175,6 +197,11 @@ func New(config Config) *Driver {
 		seed:     config.Seed,
 		pauses:   map[string]*pause{},
 		refusals: map[Refusal]int{},
+
+		outstanding: map[uint64]*outstanding{},
+		side:        map[string]int{},
+		pace:        map[string]time.Duration{},
+		preemptions: newPreemptions(),
 	}
 }
 
@@ -194,6 +221,7 @@ func (d *Driver) Step(now time.Time, ev Event) {
 		d.ledger.SetNode(ev.Node)
 	case NodeGone:
 		d.ledger.RemoveNode(ev.Node.Name)
+		d.nodeGone(ev.Node.Name)
 	case SignalsChanged:
 		d.ledger.SetSignals(ev.Node, ev.Signals)
 	case NamespaceChanged:
@@ -218,10 +246,16 @@ func (d *Driver) Step(now time.Time, ev Event) {
 		d.deciders++
 		d.pauses = map[string]*pause{}
 		d.queue.WakeAll(d.now)
+	case CapacityChanged:
+		d.side = ev.Batches
 	case Decided:
 		d.decided(ev)
 	case BindDone:
 		d.bindDone(ev)
+	case NominateDone:
+		d.nominateDone(ev)
+	case EvictDone:
+		d.evictDone(ev)
 	case ReadDone:
 		d.readDone(ev)
 	default:
@@ -230,12 +264,13 @@ func (d *Driver) Step(now time.Time, ev Event) {
 	d.notice()
 	d.queue.Expire(d.now)
 	d.retryReads()
+	d.retryEvictions()
 }
 
 // Ready returns work that was not handed out yet. The caller carries it out and
 // reports each outcome with Step.
 func (d *Driver) Ready() Ready {
-	d.nextBatch()
+	d.nextBatches()
 	r := d.ready
 	d.ready = Ready{}
 	r.Wake = d.wake()
@@ -279,8 +314,33 @@ type Stats struct {
 	// Stale counts decisions that were not committed because the cluster had moved
 	// on; they were asked again.
 	Stale int
+	// Conflicts counts what deciders that work side by side came to do to each other.
+	Conflicts Conflicts
+	// Races counts what others who bind pods came to do to us.
+	Races Races
+	// Preempting counts the preemptions that are being carried out, Preempted the pods
+	// that were evicted.
+	Preempting, Preempted int
 	// Refusals counts decisions that the guard did not accept.
 	Refusals map[Refusal]int
+}
+
+// Races counts what came of others binding pods at the same time.
+type Races struct {
+	// Pods counts pods of ours that somebody else bound while they were decided about or
+	// being bound.
+	Pods int
+	// Nodes counts pods that somebody else put where they and ours are more than fits.
+	Nodes int
+}
+
+// Conflicts counts placements that did not hold because the room on the node was
+// promised out of another batch meanwhile.
+type Conflicts struct {
+	// Next counts those pods that got the next node that the decider had named.
+	Next int
+	// Again counts those that were asked about again.
+	Again int
 }
 
 // Stats returns the driver's state in numbers.
@@ -296,20 +356,24 @@ func (d *Driver) Stats() Stats {
 		Placed:        d.ledger.Placed(),
 		Netted:        d.queue.Netted(),
 		Stale:         d.stale,
+		Conflicts:     d.conflicts,
+		Races:         d.races,
+		Preempting:    len(d.preemptions.by),
+		Preempted:     d.preemptions.evicted,
 		Refusals:      maps.Clone(d.refusals),
 	}
-	if d.batch != nil {
-		s.Deciding = len(d.batch.Request.GetPods())
+	for _, o := range d.outstanding {
+		s.Deciding += len(o.Request.GetPods())
 	}
 	return s
 }
 
-// Settled says that no binding is under way: the process may stop.
+// Settled says that no binding and no eviction is under way: the process may stop.
 func (d *Driver) Settled() bool { return d.underWay() == 0 }
 
-// underWay counts the bindings without a known outcome. A binding that was handed
-// out counts until its BindDone, even if its pod is gone by then: whoever carries
-// it out is still busy with it.
+// underWay counts the bindings and evictions without a known outcome. One that was
+// handed out counts until its BindDone or EvictDone, even if its pod is gone by then:
+// whoever carries it out is still busy with it.
 func (d *Driver) underWay() int { return d.unheard + d.reading }
 
 func (d *Driver) podChanged(object *corev1.Pod) {
@@ -325,6 +389,7 @@ func (d *Driver) podChanged(object *corev1.Pod) {
 	if _, assumed, holds := d.ledger.Holds(object.UID); holds && !assumed {
 		return // older than what a read has told: pods do not lose their node
 	}
+	object = d.withNomination(object)
 	// Whoever schedules the pod: room was made for it, and another's pod that takes it
 	// first would have to be placed, or evicted for, all over again. kube-scheduler
 	// knows of its own pods alone.
@@ -346,10 +411,13 @@ func (d *Driver) podChanged(object *corev1.Pod) {
 		case p.phase == queued:
 			d.leave(object.UID)
 		default:
+			d.ledger.Dismiss(object.UID)
+			d.endPreemption(p)
 			p.object, p.withdrawn = object, true
 		}
 		return
 	}
+	d.ledger.Expect(object)
 
 	record := d.encode(object)
 	if p == nil {
@@ -363,8 +431,12 @@ func (d *Driver) podChanged(object *corev1.Pod) {
 	}
 	asked := asksOtherwise(p.record, record)
 	p.record = record
+	if asked {
+		d.endPreemption(p) // it was for another pod
+	}
 	if p.phase == queued && asked {
-		p.refusals, p.unsupported = 0, 0 // those were of another pod
+		p.refusals, p.unsupported, p.bans = 0, 0, nil // those were of another pod
+		d.queue.PassOn(d.now, object.UID, "")
 		d.queue.Remove(object.UID)
 		d.enqueue(object)
 	}
@@ -415,17 +487,24 @@ func (d *Driver) enqueue(object *corev1.Pod) {
 		priority = *object.Spec.Priority
 	}
 	d.queue.Add(d.now, object.UID, queue.Group{SchedulerName: object.Spec.SchedulerName}, priority)
+	d.queue.SetTogether(object.UID, d.ledger.Interacts(object))
 }
 
 // place records a pod that has a node, whoever bound it.
 func (d *Driver) place(object *corev1.Pod) {
-	node, assumed, _ := d.ledger.Holds(object.UID)
-	if assumed && node == object.Spec.NodeName {
-		d.reportScheduled(d.pods[object.UID], node)
+	node, assumed, holds := d.ledger.Holds(object.UID)
+	switch p := d.pods[object.UID]; {
+	case assumed && node == object.Spec.NodeName:
+		d.reportScheduled(p, node)
+	case p != nil && p.phase != queued && !(holds && !assumed):
+		d.races.Pods++
 	}
 	delete(d.gated, object.UID)
 	d.leave(object.UID)
 	d.ledger.Place(object)
+	if !holds && d.epoch != "" && d.ledger.Overcommitted(object.Spec.NodeName) {
+		d.races.Nodes++
+	}
 }
 
 func (d *Driver) podGone(object *corev1.Pod) {
@@ -440,6 +519,7 @@ func (d *Driver) gone(key types.NamespacedName, uid types.UID) {
 	delete(d.gated, uid)
 	d.leave(uid)
 	d.ledger.Remove(uid)
+	d.left(uid)
 }
 
 // leave takes a pod out of queue and phases; the ledger is not touched.
@@ -448,8 +528,12 @@ func (d *Driver) leave(uid types.UID) {
 	if p == nil {
 		return
 	}
+	node, _, _ := d.ledger.Holds(uid)
+	d.queue.PassOn(d.now, uid, node)
 	d.queue.Remove(uid)
 	d.setPhase(p, queued)
+	d.endPreemption(p)
+	d.ledger.Dismiss(uid)
 	delete(d.pods, uid)
 }
 
@@ -461,352 +545,7 @@ func (d *Driver) setPhase(p *pod, to phase) {
 	if to == reading {
 		d.reading++
 	}
-	p.phase, p.retry = to, time.Time{}
-}
-
-// nextBatch puts the next batch into Ready if one may be handed out.
-func (d *Driver) nextBatch() {
-	if d.batch != nil || d.underWay() >= d.config.MaxBinding || d.held.After(d.now) {
-		return
-	}
-	entries := d.queue.Pop(func(g queue.Group) int {
-		if p := d.pauses[g.SchedulerName]; p != nil && p.until.After(d.now) {
-			return 0
-		}
-		if g.Most > 0 {
-			return g.Most
-		}
-		return d.config.MaxBatch
-	})
-	if len(entries) == 0 {
-		return
-	}
-	d.batches++
-	d.seed++
-	d.since = map[cluster.Change]bool{}
-	request := &berthv1.DecideRequest{
-		Pods: make([]*berthv1.Pod, 0, len(entries)),
-		Seed: scramble(d.seed),
-	}
-	d.batch = &Batch{
-		ID:            d.batches,
-		SchedulerName: entries[0].Group.SchedulerName,
-		Fallback:      entries[0].Group.Fallback,
-		Epoch:         d.epoch,
-		Version:       d.ledger.Version(),
-		Request:       request,
-		Asked:         d.now,
-		deciders:      d.deciders,
-	}
-	for _, e := range entries {
-		p := d.pods[e.UID]
-		d.setPhase(p, deciding)
-		p.sent = p.record
-		record := p.record
-		if d.ledger.Repelled(p.object) {
-			record = proto.CloneOf(record)
-			record.Constraints = append(record.Constraints, berthv1.ConstraintExistingAntiAffinity)
-			slices.Sort(record.Constraints)
-		}
-		request.Pods = append(request.Pods, record)
-	}
-	d.ready.Decide = append(d.ready.Decide, d.batch)
-}
-
-// scramble is splitmix64's output function: neighbouring seeds become unrelated.
-func scramble(x uint64) uint64 {
-	x *= 0x9e3779b97f4a7c15
-	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
-	x = (x ^ x>>27) * 0x94d049bb133111eb
-	return x ^ x>>31
-}
-
-// decided commits the results of a batch in order.
-func (d *Driver) decided(ev Decided) {
-	b := d.batch
-	if b == nil || ev.Batch != b.ID {
-		return // nothing is outstanding under that name
-	}
-	d.batch = nil
-	pods := b.Request.GetPods()
-	if ev.Err == nil && !answers(ev.Response, pods) {
-		ev.Err = fmt.Errorf("decider %s did not answer pod by pod: %d decisions for %d pods, or in another order",
-			ev.Decider, len(ev.Response.GetDecisions()), len(pods))
-		d.refusals[Refusal{ev.Decider, "malformed"}]++
-	}
-	if r := ev.Response; ev.Err == nil && (r.GetEpoch() != b.Epoch || r.GetVersion() < b.Version || r.GetVersion() > d.ledger.Version()) {
-		ev.Err = fmt.Errorf("decider %s answered for version %d of epoch %q; it was asked for version %d of epoch %q, and that is now at %d",
-			ev.Decider, r.GetVersion(), r.GetEpoch(), b.Version, b.Epoch, d.ledger.Version())
-		d.refusals[Refusal{ev.Decider, "other-state"}]++
-	}
-	if ev.Err != nil {
-		d.undecided(b, ev.Err)
-		return
-	}
-
-	c := &commit{batch: b, version: ev.Response.GetVersion(), decider: ev.Decider, dirty: map[string]bool{}, since: d.since}
-	undecided := 0
-	for i, decision := range ev.Response.GetDecisions() {
-		p := d.pods[types.UID(pods[i].GetUid())]
-		switch {
-		case p == nil || p.phase != deciding:
-			c.skip(decision) // it went away, or somebody else bound it
-		case p.withdrawn:
-			c.skip(decision)
-			d.leave(p.object.UID)
-		case p.sent != p.record:
-			c.skip(decision)
-			d.again(p) // it is not the pod that was decided about
-		case !decides(decision):
-			undecided++
-			d.again(p)
-		default:
-			d.shareWith(p, 0)
-			d.commit(c, p, pods[i], decision)
-		}
-		d.notice() // those before it in the batch did not know of it
-	}
-	if undecided == len(pods) {
-		d.pause(b.SchedulerName) // not at once: nothing would be different
-	} else {
-		delete(d.pauses, b.SchedulerName)
-	}
-}
-
-// decides is false for NOT_DECIDED and for what only a newer decider may say.
-func decides(decision *berthv1.Decision) bool {
-	switch decision.GetOutcome() {
-	case berthv1.Outcome_OUTCOME_PLACED, berthv1.Outcome_OUTCOME_REJECTED,
-		berthv1.Outcome_OUTCOME_UNSUPPORTED, berthv1.Outcome_OUTCOME_INVALID:
-		return true
-	}
-	return false
-}
-
-// answers says whether a response has one decision per pod, in order.
-func answers(r *berthv1.DecideResponse, pods []*berthv1.Pod) bool {
-	return slices.EqualFunc(r.GetDecisions(), pods, func(d *berthv1.Decision, p *berthv1.Pod) bool {
-		return d.GetPodUid() == p.GetUid()
-	})
-}
-
-// undecided takes back a batch that nobody answered.
-func (d *Driver) undecided(b *Batch, err error) {
-	var outage *pause
-	if errors.Is(err, ErrNoDecider) {
-		outage = d.pause(b.SchedulerName)
-	}
-	for _, record := range b.Request.GetPods() {
-		p := d.pods[types.UID(record.GetUid())]
-		if p == nil || p.phase != deciding {
-			continue
-		}
-		if p.withdrawn {
-			d.leave(p.object.UID)
-			continue
-		}
-		if outage == nil {
-			d.reportFailed(p, corev1.PodReasonSchedulerError, err.Error())
-			d.shareWith(p, max(len(b.Request.GetPods())/2, 1))
-			d.fail(p)
-			continue
-		}
-		if outage.failures >= silentFailures && p.told != outage {
-			p.told = outage // once is enough
-			d.reportFailed(p, corev1.PodReasonSchedulerError, err.Error())
-		}
-		d.again(p)
-	}
-}
-
-// pause keeps the scheduler name's pods back for a while, longer each time in a
-// row.
-func (d *Driver) pause(schedulerName string) *pause {
-	p := d.pauses[schedulerName]
-	if p == nil {
-		p = &pause{}
-		d.pauses[schedulerName] = p
-	}
-	length := maxPause
-	if p.failures < 6 { // 100 ms << 6 is past the maximum
-		length = min(minPause<<p.failures, maxPause)
-	}
-	p.failures++
-	p.until = d.now.Add(length)
-	return p
-}
-
-// commit is the state of committing one batch.
-type commit struct {
-	batch   *Batch
-	version uint64 // of the state that it was decided on
-	decider string
-	// dirty are the nodes on which an earlier pod of the batch was placed that is
-	// not there after all: what was decided for them, or against the lack of room on
-	// them, was decided on a state that never came to be.
-	dirty map[string]bool
-	since map[cluster.Change]bool // what changed while the decisions were in flight
-}
-
-// skip notes that a decision is not committed as decided.
-func (c *commit) skip(decision *berthv1.Decision) {
-	if decision.GetOutcome() == berthv1.Outcome_OUTCOME_PLACED && len(decision.GetCandidates()) > 0 {
-		c.dirty[decision.GetCandidates()[0].GetNodeName()] = true
-	}
-}
-
-// commit carries one decision out; asked is the pod as it was asked about.
-func (d *Driver) commit(c *commit, p *pod, asked *berthv1.Pod, decision *berthv1.Decision) {
-	if decision.GetOutcome() != berthv1.Outcome_OUTCOME_UNSUPPORTED {
-		p.unsupported = 0
-	}
-	switch decision.GetOutcome() {
-	case berthv1.Outcome_OUTCOME_PLACED:
-		d.commitPlaced(c, p, asked, decision)
-
-	case berthv1.Outcome_OUTCOME_REJECTED:
-		if len(c.dirty) > 0 {
-			d.stale++
-			d.again(p)
-			return
-		}
-		p.refusals = 0
-		d.reportFailed(p, corev1.PodReasonUnschedulable, decision.GetRejection().GetMessage())
-		d.reject(c, p, decision.GetRejection().GetWakeConditions())
-
-	case berthv1.Outcome_OUTCOME_UNSUPPORTED:
-		d.nextDecider(p)
-		if p.unsupported++; p.unsupported < d.config.Deciders[p.object.Spec.SchedulerName] {
-			d.again(p)
-			return
-		}
-		p.unsupported = 0
-		d.reportFailed(p, corev1.PodReasonSchedulerError, fmt.Sprintf("no decider of %q understands the constraint %s; %s does not",
-			p.object.Spec.SchedulerName, decision.GetRefusal().GetConstraint(), c.decider))
-		d.reject(c, p, whateverMakesRoom)
-
-	case berthv1.Outcome_OUTCOME_INVALID:
-		d.reportFailed(p, corev1.PodReasonSchedulerError, fmt.Sprintf("decider %s cannot read the pod: %s: %s",
-			c.decider, decision.GetRefusal().GetField(), decision.GetRefusal().GetMessage()))
-		d.reject(c, p, whateverMakesRoom)
-	}
-}
-
-// commitPlaced checks a placement against the ledger as it is now and, if it
-// holds, promises the room and asks for the binding.
-func (d *Driver) commitPlaced(c *commit, p *pod, asked *berthv1.Pod, decision *berthv1.Decision) {
-	if len(decision.GetCandidates()) == 0 {
-		d.refuse(c, p, decision, "malformed", "it placed the pod without naming a node")
-		return
-	}
-	candidate := decision.GetCandidates()[0]
-	name := candidate.GetNodeName()
-	node, usage := d.ledger.Node(name)
-	changed := d.ledger.ChangedSince(name, c.version)
-	switch {
-	case node == nil && !changed:
-		d.refuse(c, p, decision, "unknown-node", fmt.Sprintf("node %q was not among those it was sent", name))
-		return
-	case !changed && candidate.GetNodeUid() != string(node.UID):
-		d.refuse(c, p, decision, "unknown-node", fmt.Sprintf("node %q has uid %q, not %q", name, node.UID, candidate.GetNodeUid()))
-		return
-	case changed, c.dirty[name], len(c.dirty) > 0 && countsPods(asked):
-		// The node changed, went away, or does not hold what the decider thought it
-		// would, or pods that were counted on are not where they should be: the decider
-		// is not at fault.
-		c.skip(decision)
-		d.stale++
-		d.again(p)
-		return
-	}
-	if refusal := guard.Check(p.object, node, *usage); refusal != nil {
-		d.refuse(c, p, decision, refusal.Reason, refusal.Message)
-		return
-	}
-	p.refusals = 0
-	d.setPhase(p, binding)
-	d.ledger.Assume(p.object, name)
-	d.unheard++
-	d.ready.Bind = append(d.ready.Bind, Bind{
-		Pod: p.object, Node: name, Attempt: d.queue.Get(p.object.UID).Attempts, Asked: c.batch.Asked,
-	})
-}
-
-// countsPods says whether the pod's node depends on which pods are on others. Of a
-// profile's default spread constraints no name tells, nor whether they are hard: they
-// may hold for every pod that belongs to others and has no constraints of its own.
-func countsPods(p *berthv1.Pod) bool {
-	if p.GetSpreadSelector() != nil && len(p.GetTopologySpreadConstraints()) == 0 {
-		return true
-	}
-	return slices.ContainsFunc(p.GetConstraints(), func(name string) bool {
-		switch name {
-		case berthv1.ConstraintPodTopologySpread, berthv1.ConstraintPodAffinity,
-			berthv1.ConstraintPodAntiAffinity, berthv1.ConstraintExistingAntiAffinity:
-			return true
-		}
-		return false
-	})
-}
-
-// refuse turns down an answer that must not be carried out. The decider is
-// counted by name; the pod backs off, and goes to the next decider after
-// refusalsPerDecider of them.
-func (d *Driver) refuse(c *commit, p *pod, decision *berthv1.Decision, reason, message string) {
-	c.skip(decision)
-	d.refusals[Refusal{c.decider, reason}]++
-	d.reportFailed(p, corev1.PodReasonSchedulerError, fmt.Sprintf("refused the answer of decider %s: %s", c.decider, message))
-	p.refusals++
-	if p.refusals >= refusalsPerDecider {
-		d.nextDecider(p)
-		p.refusals = 0
-	}
-	d.fail(p)
-}
-
-// nextDecider moves a pod to its scheduler name's next decider; after the last
-// comes the first.
-func (d *Driver) nextDecider(p *pod) {
-	e := d.queue.Get(p.object.UID)
-	g := e.Group
-	g.Fallback = (g.Fallback + 1) % max(d.config.Deciders[g.SchedulerName], 1)
-	d.queue.Regroup(e.UID, g)
-}
-
-// shareWith sets the most pods in the pod's next batch, itself included; 0 is as
-// usual. Where a whole batch fails its pods go on in halves, so that one that fails
-// whatever batch it is in is alone with its fault in the end.
-func (d *Driver) shareWith(p *pod, most int) {
-	if e := d.queue.Get(p.object.UID); e.Group.Most != most {
-		g := e.Group
-		g.Most = most
-		d.queue.Regroup(e.UID, g)
-	}
-}
-
-// again, fail and reject put a pod whose decision has come back to the queue: to
-// be asked again at once, after its backoff, or when something has changed.
-func (d *Driver) again(p *pod) {
-	d.setPhase(p, queued)
-	d.queue.Return(p.object.UID)
-}
-
-func (d *Driver) fail(p *pod) {
-	d.setPhase(p, queued)
-	d.queue.Fail(d.now, p.object.UID)
-}
-
-func (d *Driver) reject(c *commit, p *pod, waitsFor []*berthv1.WakeCondition) {
-	d.setPhase(p, queued)
-	p.waitsFor = waitsFor
-	d.queue.Reject(d.now, p.object.UID, interestOf(waitsFor))
-	came := d.deciders != c.batch.deciders
-	for change := range c.since {
-		came = came || d.worthATry(p, change)
-	}
-	if came { // what it waits for, while the decision was in flight
-		d.queue.Wake(d.now, p.object.UID)
-	}
+	p.phase, p.retry, p.batch = to, time.Time{}, nil
 }
 
 func (d *Driver) bindDone(ev BindDone) {
@@ -855,7 +594,8 @@ func (d *Driver) readDone(ev ReadDone) {
 	case ev.Pod.Spec.NodeName != "":
 		d.place(ev.Pod)
 	default:
-		p.object, p.record = ev.Pod, d.encode(ev.Pod)
+		object := d.withNomination(ev.Pod)
+		p.object, p.record = object, d.encode(object)
 		p.withdrawn = ev.Pod.DeletionTimestamp != nil || len(ev.Pod.Spec.SchedulingGates) > 0
 		d.unbound(p, "the binding failed: "+p.why)
 	}
@@ -907,6 +647,9 @@ func (d *Driver) wake() time.Time {
 	}
 	if len(d.unread) > 0 {
 		consider(d.unread[0].retry)
+	}
+	if again := d.preemptions.again; len(again) > 0 {
+		consider(again[0].at)
 	}
 	consider(d.held)
 	return next

@@ -38,14 +38,17 @@ import (
 //	namespace NAME [label=V], namespace-gone NAME
 //	service NAME label=V, service-gone NAME
 //	replicaset NAME label=V, replicaset-gone NAME
-//	budget NAME [allowed=N], budget-gone NAME
-//	decided #BATCH [@VERSION] [epoch=E] POD->NODE[/UID] | POD:OUTCOME[:TEXT[|WAKE[;WAKE]…]] …
-//	         WAKE is OBJECT[+CHANGE]…[@NODE[,NODE]…][/cpu:MILLI]
+//	budget NAME [allowed=N] [selects], budget-gone NAME
+//	decided #BATCH [@VERSION] [epoch=E] POD->NODE[/UID][,NODE[/UID]]… | POD:OUTCOME[:TEXT[~HELPLESS][|WAKE[;WAKE]…]][!NODE[/VIOLATIONS]<VICTIM[,VICTIM]…] …
+//	         WAKE is OBJECT[+CHANGE]…[@NODE[,NODE]…][/cpu:MILLI]; what follows ! is a preemption
 //	lost #BATCH          no decider was reachable
 //	failed #BATCH TEXT   the decider could not answer
 //	bind POD OUTCOME [TEXT]
 //	read POD on=NODE | unbound [label=V] | none | error
+//	nominate POD ok | error
+//	evict POD OUTCOME
 //	deciders-changed
+//	capacity batches=N
 //
 // Rewrite the expectations with -rewrite and read the difference.
 func TestStories(t *testing.T) {
@@ -148,6 +151,10 @@ func (s *story) parse(line string) (Event, error) {
 			p.Spec.TopologySpreadConstraints = []corev1.TopologySpreadConstraint{{
 				MaxSkew: 1, TopologyKey: corev1.LabelHostname, WhenUnsatisfiable: corev1.DoNotSchedule, LabelSelector: &metav1.LabelSelector{}}}
 		}
+		if has("never-preempts") {
+			never := corev1.PreemptNever
+			p.Spec.PreemptionPolicy = &never
+		}
 		if has("gated") {
 			p.Spec.SchedulingGates = []corev1.PodSchedulingGate{{Name: "gate"}}
 		}
@@ -185,12 +192,30 @@ func (s *story) parse(line string) (Event, error) {
 	case "budget", "budget-gone":
 		b := &policyv1.PodDisruptionBudget{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: rest[0]}}
 		fmt.Sscan(args["allowed"], &b.Status.DisruptionsAllowed)
+		if has("selects") {
+			b.Spec.Selector = &metav1.LabelSelector{} // whatever has labels
+		}
 		if words[0] == "budget" {
 			return BudgetChanged{b}, nil
 		}
 		return BudgetGone{b}, nil
 	case "deciders-changed":
 		return DecidersChanged{}, nil
+	case "capacity":
+		var n int
+		fmt.Sscan(args["batches"], &n)
+		return CapacityChanged{map[string]int{"berth": n}}, nil
+	case "nominate":
+		if has("error") {
+			return NominateDone{UID: s.pods[rest[0]].UID, Err: errors.New("timeout")}, nil
+		}
+		return NominateDone{UID: s.pods[rest[0]].UID}, nil
+	case "evict":
+		for o := EvictUnknown; o <= EvictNotSent; o++ {
+			if o.String() == rest[1] {
+				return EvictDone{UID: s.pods[rest[0]].UID, Outcome: o}, nil
+			}
+		}
 	case "lost":
 		return Decided{Batch: batchID(rest[0]), Err: fmt.Errorf("%w: a: connection refused", ErrNoDecider)}, nil
 	case "failed":
@@ -240,18 +265,36 @@ func newPod(name, uid, cpu string) *corev1.Pod {
 }
 
 func (s *story) decision(w string) *berthv1.Decision {
-	if name, node, ok := strings.Cut(w, "->"); ok {
-		node, uid, _ := strings.Cut(node, "/")
-		return &berthv1.Decision{PodUid: string(s.pods[name].UID), Outcome: berthv1.Outcome_OUTCOME_PLACED,
-			Candidates: []*berthv1.Candidate{{NodeName: node, NodeUid: or(uid, node+"-uid")}}}
+	if name, nodes, ok := strings.Cut(w, "->"); ok {
+		d := &berthv1.Decision{PodUid: string(s.pods[name].UID), Outcome: berthv1.Outcome_OUTCOME_PLACED}
+		for node := range strings.SplitSeq(nodes, ",") {
+			node, uid, _ := strings.Cut(node, "/")
+			d.Candidates = append(d.Candidates, &berthv1.Candidate{NodeName: node, NodeUid: or(uid, node+"-uid")})
+		}
+		return d
 	}
+	w, preemption, preempts := strings.Cut(w, "!")
 	name, outcome, _ := strings.Cut(w, ":")
 	outcome, text, _ := strings.Cut(outcome, ":")
 	d := &berthv1.Decision{PodUid: string(s.pods[name].UID), Outcome: berthv1.Outcome(berthv1.Outcome_value["OUTCOME_"+outcome])}
+	if preempts {
+		node, names, _ := strings.Cut(preemption, "<")
+		node, violations, _ := strings.Cut(node, "/")
+		d.Preemption = &berthv1.Preemption{NodeName: node, NodeUid: node + "-uid"}
+		fmt.Sscan(violations, &d.Preemption.BudgetViolations)
+		for name := range strings.SplitSeq(names, ",") {
+			uid := name + "-uid"
+			if p := s.pods[name]; p != nil {
+				uid = string(p.UID)
+			}
+			d.Preemption.Victims = append(d.Preemption.Victims, &berthv1.Victim{Uid: uid, Namespace: "ns", Name: name})
+		}
+	}
 	switch d.Outcome {
 	case berthv1.Outcome_OUTCOME_REJECTED:
 		text, wakes, ok := strings.Cut(text, "|")
-		d.Rejection = &berthv1.Rejection{Message: text}
+		text, helpless, _ := strings.Cut(text, "~")
+		d.Rejection = &berthv1.Rejection{Message: text, Preemption: strings.ReplaceAll(helpless, "_", " ")}
 		if ok {
 			for _, wake := range strings.Split(wakes, ";") {
 				d.Rejection.WakeConditions = append(d.Rejection.WakeConditions, wakeCondition(wake))
@@ -328,13 +371,22 @@ func (s *story) print() string {
 	for _, b := range r.Bind {
 		fmt.Fprintf(&out, "bind %s -> %s (attempt %d)\n", b.Pod.Name, b.Node, b.Attempt)
 	}
+	for _, n := range r.Nominate {
+		fmt.Fprintf(&out, "nominate %s for %q\n", n.Pod.Name, n.Node)
+	}
+	for _, e := range r.Evict {
+		fmt.Fprintf(&out, "evict %s from %s for %s\n", e.Victim.Name, e.Node, e.By.Name)
+	}
 	for _, b := range r.Read {
 		fmt.Fprintf(&out, "read %s\n", b.Name)
 	}
 	for _, b := range r.Report {
-		if b.Kind == Scheduled {
+		switch b.Kind {
+		case Preempted:
+			fmt.Fprintf(&out, "report %s: %s\n", b.Pod.Name, b.Message)
+		case Scheduled:
 			fmt.Fprintf(&out, "report %s: Scheduled on %s\n", b.Pod.Name, b.Node)
-		} else {
+		case FailedScheduling:
 			fmt.Fprintf(&out, "report %s: %s: %s\n", b.Pod.Name, b.Reason, b.Message)
 		}
 	}

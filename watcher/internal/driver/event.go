@@ -57,11 +57,14 @@ type (
 	Leads struct{ Epoch string }
 
 	// DecidersChanged says that a decider was reached that was not before, so that
-	// pods that waited for one, or for one that understands them, may try; or that there
-	// are more or fewer of them to share the work.
-	DecidersChanged struct {
+	// pods that waited for one, or for one that understands them, may try.
+	DecidersChanged struct{}
+	// CapacityChanged says that there are more or fewer replicas of deciders to share the
+	// work. It wakes no pod.
+	CapacityChanged struct {
 		// Batches is, by scheduler name, how many batches may be outstanding: as many as
-		// there are replicas to decide them side by side. Without an entry it is 1.
+		// there are replicas to decide them side by side. Without an entry it is 1. It
+		// does not change.
 		Batches map[string]int
 	}
 
@@ -123,6 +126,7 @@ func (BudgetChanged) event()    {}
 func (BudgetGone) event()       {}
 func (Leads) event()            {}
 func (DecidersChanged) event()  {}
+func (CapacityChanged) event()  {}
 func (Decided) event()          {}
 func (BindDone) event()         {}
 func (NominateDone) event()     {}
@@ -182,7 +186,7 @@ func (o EvictOutcome) String() string {
 // order and reports each outcome with Step.
 type Ready struct {
 	// Decide are batches to ask deciders about, each of which may be answered by another
-	// replica. See DecidersChanged.Batches for how many are outstanding at most.
+	// replica. See CapacityChanged.Batches for how many are outstanding at most.
 	Decide []*Batch
 	// Bind are pods to bind. Their room is already taken in the ledger.
 	Bind []Bind
@@ -226,6 +230,10 @@ type Batch struct {
 	ID uint64
 	// SchedulerName says which deciders may answer.
 	SchedulerName string
+	// Key is what the pods of the batch have in common, such as the controller that they
+	// belong to: batches with equal keys go to the same replica, which remembers what it
+	// found out about such pods. Empty means nothing; any replica will do then.
+	Key string
 	// Fallback is how many of the scheduler name's deciders to pass over because
 	// their answers for these pods were refused; it counts from 0 and wraps.
 	Fallback int
@@ -236,8 +244,6 @@ type Batch struct {
 	Request *berthv1.DecideRequest
 	// Asked is when the batch was handed out.
 	Asked time.Time
-
-	deciders uint64 // the driver's count by then
 }
 
 // A Bind asks for a Binding with the pod's UID as precondition. Its outcome is a

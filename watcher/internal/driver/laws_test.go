@@ -56,11 +56,14 @@ func (w *world) possible() (actions []func()) {
 	when(len(w.podWatch) > 0, w.showPods, w.showPods) // twice, so that it keeps up
 	when(len(w.nodeWatch) > 0, w.showNode)
 	when(len(w.otherWatch) > 0, w.showOther)
-	when(w.batch != nil, w.decideHonestly, w.decideBadly)
+	when(len(w.batches) > 0, w.decideHonestly, w.decideBadly)
 	when(w.driver.Unfed(), w.feed)
 	when(len(w.binds) > 0, w.bindNow, w.bindWithFault)
 	when(len(w.replies) > 0, w.replyNow)
 	when(len(w.reads) > 0, w.readNow, w.readFails)
+	when(len(w.nominates) > 0, w.nominateNow, w.nominateNow, w.nominateFails)
+	when(len(w.evicts) > 0, w.evictNow, w.evictNow, w.evictWithFault)
+	when(len(w.evicted) > 0, w.hearOfEviction)
 	when(len(w.pods) < maxPods, w.createPod)
 	when(len(w.pods) > 0, w.changePod, w.deletePod)
 	when(len(w.nodes) < len(nodeNames), w.createNode)
@@ -101,14 +104,20 @@ type world struct {
 	signals             map[string]reported // by node, of those announced
 
 	// What the driver wants done.
-	batch   *Batch
-	binds   []Bind     // not at the API server yet
-	replies []BindDone // of bindings that have had their effect or never will
-	reads   []Read
-	wake    time.Time
-	lied    bool // a pod was rejected that may fit
+	batches   []*Batch
+	binds     []Bind     // not at the API server yet
+	replies   []BindDone // of bindings that have had their effect or never will
+	reads     []Read
+	nominates []Nominate
+	evicts    []Evict
+	evicted   []EvictDone        // of evictions that have had their effect or never will
+	ours      map[types.UID]bool // were bound by the driver, from an honest answer, and not relabelled since
+	doomed    map[types.UID]bool // were evicted
+	wake      time.Time
+	odd       bool // a decider has placed pods where others repel them
+	lied      bool // a pod was rejected that may fit
 	// asked is the request that was answered last.
-	asked *berthv1.DecideRequest
+	asked map[string]*berthv1.Pod
 	// fed is the state as a decider knows it that was fed: as of the last batch, or later.
 	fed *berthv1.Snapshot
 }
@@ -125,9 +134,10 @@ func newWorld(t *rapid.T) *world {
 		driver: New(Config{Deciders: map[string]int{"berth": 2}, Seed: 1, MaxBatch: maxBatch, MaxBinding: maxBinding}),
 		now:    start, pods: map[string]*corev1.Pod{}, nodes: map[string]*corev1.Node{}, touched: map[string]bool{},
 		seen: map[types.UID]*corev1.Pod{}, services: map[string]string{}, signals: map[string]reported{},
-		fed: &berthv1.Snapshot{Epoch: "e"},
+		fed: &berthv1.Snapshot{Epoch: "e"}, doomed: map[types.UID]bool{}, ours: map[types.UID]bool{}, asked: map[string]*berthv1.Pod{},
 	}
 	w.driver.Step(w.now, Leads{"e"})
+	w.driver.Step(w.now, CapacityChanged{map[string]int{"berth": 2}})
 	return w
 }
 
@@ -146,6 +156,13 @@ func (w *world) createPod() {
 		name = fmt.Sprintf("p%d", i) // the first free name, so that names are used again
 	}
 	p := newPod(name, w.uid(name), rapid.SampledFrom([]string{"1", "2", "3"}).Draw(w.t, "cpu"))
+	if priority := rapid.SampledFrom([]int32{0, 0, 5, 9}).Draw(w.t, "priority"); priority > 0 {
+		p.Spec.Priority = &priority
+	}
+	if rapid.IntRange(0, 4).Draw(w.t, "repels") == 0 {
+		p.Spec.Affinity = &corev1.Affinity{PodAntiAffinity: &corev1.PodAntiAffinity{RequiredDuringSchedulingIgnoredDuringExecution: []corev1.PodAffinityTerm{{
+			LabelSelector: &metav1.LabelSelector{MatchLabels: map[string]string{"app": "web"}}, TopologyKey: corev1.LabelHostname}}}}
+	}
 	if rapid.IntRange(0, 4).Draw(w.t, "gated") == 0 {
 		p.Spec.SchedulingGates = []corev1.PodSchedulingGate{{Name: "gate"}}
 	}
@@ -165,6 +182,7 @@ func (w *world) changePod() {
 		p.Status.NominatedNodeName = rapid.SampledFrom([]string{"", "a", "b", "c"}).Draw(w.t, "node")
 	} else {
 		p.Labels["changed"] = w.uid("")
+		delete(w.ours, p.UID)
 		p.Labels["app"] = rapid.SampledFrom([]string{"web", "api"}).Draw(w.t, "app")
 	}
 	w.say("%s is changed, labels=%v", p.UID, p.Labels)
@@ -310,6 +328,65 @@ func (w *world) readFails() {
 	w.step(ReadDone{UID: r.UID, Err: errors.New("timeout")})
 }
 
+// nominateNow writes what the driver wants a pod to be nominated for.
+func (w *world) nominateNow() {
+	n := pick(w.t, &w.nominates)
+	done := NominateDone{UID: n.Pod.UID}
+	if p := w.pods[n.Pod.Name]; p == nil || p.UID != n.Pod.UID {
+		done.Err = errors.New("not found")
+	} else if p.Status.NominatedNodeName != n.Node {
+		p = p.DeepCopy()
+		p.Status.NominatedNodeName = n.Node
+		w.setPod(p)
+	}
+	w.say("%s is nominated for %q: %v", n.Pod.UID, n.Node, done.Err)
+	w.step(done)
+}
+
+func (w *world) nominateFails() {
+	n := pick(w.t, &w.nominates)
+	w.say("nominating %s for %q fails", n.Pod.UID, n.Node)
+	w.step(NominateDone{UID: n.Pod.UID, Err: errors.New("timeout")})
+}
+
+// evictAtServer marks a pod for deletion.
+func (w *world) evictAtServer(e Evict) EvictOutcome {
+	p := w.pods[e.Victim.Name]
+	if p == nil || p.UID != e.Victim.UID {
+		return EvictGone
+	}
+	w.doomed[p.UID] = true
+	if p.DeletionTimestamp == nil {
+		p = p.DeepCopy()
+		p.DeletionTimestamp = &metav1.Time{Time: w.now}
+		p.Status.Conditions = append(p.Status.Conditions, corev1.PodCondition{
+			Type: corev1.DisruptionTarget, Status: corev1.ConditionTrue, Reason: corev1.PodReasonPreemptionByScheduler})
+		w.setPod(p)
+	}
+	return EvictOK
+}
+
+func (w *world) evictNow() {
+	e := pick(w.t, &w.evicts)
+	o := w.evictAtServer(e)
+	w.say("evicting %s for %s: %v", e.Victim.UID, e.By.UID, o)
+	w.evicted = append(w.evicted, EvictDone{UID: e.Victim.UID, Outcome: o})
+}
+
+func (w *world) evictWithFault() {
+	e := pick(w.t, &w.evicts)
+	o := rapid.SampledFrom([]EvictOutcome{EvictUnknown, EvictRefused, EvictNotSent}).Draw(w.t, "outcome")
+	happened := o == EvictUnknown && rapid.Bool().Draw(w.t, "happened") && w.evictAtServer(e) == EvictOK
+	w.say("evicting %s for %s: %v, happened=%v", e.Victim.UID, e.By.UID, o, happened)
+	w.evicted = append(w.evicted, EvictDone{UID: e.Victim.UID, Outcome: o})
+}
+
+func (w *world) hearOfEviction() {
+	done := pick(w.t, &w.evicted)
+	w.say("the driver hears that evicting %s is %v", done.UID, done.Outcome)
+	w.step(done)
+}
+
 func (w *world) wait() {
 	d := time.Duration(rapid.SampledFrom([]int{1, 100, 1000, 11000}).Draw(w.t, "ms")) * time.Millisecond
 	w.now = w.now.Add(d)
@@ -443,11 +520,13 @@ func (w *world) decideHonestly() {
 func firstFit(r *berthv1.DecideRequest) *berthv1.DecideResponse {
 	used := map[string]int64{}
 	aside := map[string]*berthv1.PlacedPod{}
+	on := map[string][]*berthv1.PlacedPod{}
 	for _, p := range r.GetSnapshot().GetPlacedPods() {
 		used[p.GetNodeName()] += p.GetRequests()["cpu"]
 		if p.GetNominated() {
 			aside[p.GetUid()] = p
 		}
+		on[p.GetNodeName()] = append(on[p.GetNodeName()], p)
 	}
 	response := &berthv1.DecideResponse{Epoch: r.GetSnapshot().GetEpoch(), Version: r.GetSnapshot().GetVersion()}
 	for _, p := range r.GetPods() {
@@ -460,11 +539,18 @@ func firstFit(r *berthv1.DecideRequest) *berthv1.DecideResponse {
 		}
 		d := reject(r, p)
 		for _, n := range r.GetSnapshot().GetNodes() {
-			if want := p.GetRequests()["cpu"]; !n.GetUnschedulable() && used[n.GetName()]+want <= n.GetAllocatable()["cpu"] {
+			if want := p.GetRequests()["cpu"]; !n.GetUnschedulable() && used[n.GetName()]+want <= n.GetAllocatable()["cpu"] && !repels(p, on[n.GetName()]) {
 				used[n.GetName()] += want
+				if own := aside[p.GetUid()]; own != nil {
+					on[own.GetNodeName()] = slices.DeleteFunc(on[own.GetNodeName()], func(q *berthv1.PlacedPod) bool { return q == own })
+				}
+				on[n.GetName()] = append(on[n.GetName()], &berthv1.PlacedPod{Labels: p.GetLabels(), PodAntiAffinity: p.GetPodAntiAffinity()})
 				d = place(p, n.GetName(), n.GetUid())
 				break
 			}
+		}
+		if d.GetOutcome() == berthv1.Outcome_OUTCOME_REJECTED && r.GetPreempt() {
+			preempt(r, p, d, on)
 		}
 		if own := aside[p.GetUid()]; own != nil && d.GetOutcome() == berthv1.Outcome_OUTCOME_REJECTED {
 			used[own.GetNodeName()] += own.GetRequests()["cpu"]
@@ -472,6 +558,43 @@ func firstFit(r *berthv1.DecideRequest) *berthv1.DecideResponse {
 		response.Decisions = append(response.Decisions, d)
 	}
 	return response
+}
+
+// repels says whether the pod and one of those on a node must not be on one node.
+func repels(p *berthv1.Pod, on []*berthv1.PlacedPod) bool {
+	return slices.ContainsFunc(on, func(q *berthv1.PlacedPod) bool {
+		return q.GetUid() != p.GetUid() && (len(p.GetPodAntiAffinity().GetRequired()) > 0 && q.GetLabels()["app"] == "web" ||
+			len(q.GetPodAntiAffinity().GetRequired()) > 0 && p.GetLabels()["app"] == "web")
+	})
+}
+
+// preempt adds to a rejection the first node that has room without the pods of lower
+// priority, all of which are to leave; or says that there is none.
+func preempt(r *berthv1.DecideRequest, p *berthv1.Pod, d *berthv1.Decision, on map[string][]*berthv1.PlacedPod) {
+	for _, n := range r.GetSnapshot().GetNodes() {
+		var kept []*berthv1.PlacedPod
+		var victims []*berthv1.Victim
+		room := n.GetAllocatable()["cpu"] - p.GetRequests()["cpu"]
+		for _, q := range on[n.GetName()] {
+			switch {
+			case q.GetUid() == p.GetUid():
+			case q.GetUid() != "" && !q.GetNominated() && q.GetPriority() < p.GetPriority():
+				if q.GetTerminating() && p.GetNominatedNodeName() == n.GetName() {
+					d.Rejection.Preemption = "not eligible due to a terminating pod on the nominated node."
+					return
+				}
+				victims = append(victims, &berthv1.Victim{Uid: q.GetUid(), Namespace: q.GetNamespace(), Name: q.GetName()})
+			default:
+				kept = append(kept, q)
+				room -= q.GetRequests()["cpu"]
+			}
+		}
+		if len(victims) > 0 && room >= 0 && !n.GetUnschedulable() && !repels(p, kept) {
+			d.Preemption = &berthv1.Preemption{NodeName: n.GetName(), NodeUid: n.GetUid(), Victims: victims}
+			return
+		}
+	}
+	d.Rejection.Preemption = "no preemption victims found"
 }
 
 // granted says whether the pod has what its label says that it wants: to belong to a
@@ -549,13 +672,25 @@ func (w *world) decideBadly() {
 	case "lies":
 		nodes := r.GetSnapshot().GetNodes()
 		for i, p := range b.Request.GetPods() {
-			switch lie := rapid.SampledFrom([]string{"not decided", "unknown node", "any node", "no node", "unsupported", "honest"}).Draw(w.t, "lie"); lie {
+			switch lie := rapid.SampledFrom([]string{"not decided", "unknown node", "any node", "no node", "unsupported", "victims", "honest"}).Draw(w.t, "lie"); lie {
+			case "victims": // whoever it is
+				w.lied = true
+				all[i] = reject(r, p)
+				var victims []*berthv1.Victim
+				for _, q := range r.GetSnapshot().GetPlacedPods() {
+					victims = append(victims, &berthv1.Victim{Uid: q.GetUid(), Namespace: q.GetNamespace(), Name: q.GetName()})
+				}
+				if len(nodes) > 0 {
+					n := rapid.SampledFrom(nodes).Draw(w.t, "node")
+					all[i].Preemption = &berthv1.Preemption{NodeName: n.GetName(), NodeUid: n.GetUid(), Victims: victims}
+				}
 			case "not decided":
 				all[i] = &berthv1.Decision{PodUid: p.GetUid(), Outcome: berthv1.Outcome_OUTCOME_NOT_DECIDED}
 			case "unknown node":
 				all[i] = place(p, "z", "z-uid")
 			case "any node": // full, cordoned or gone for all it knows
 				if len(nodes) > 0 {
+					w.odd = true
 					n := rapid.SampledFrom(nodes).Draw(w.t, "node")
 					all[i] = place(p, n.GetName(), n.GetUid())
 				}
@@ -581,10 +716,10 @@ func (w *world) collect() {
 	r := w.driver.Ready()
 	w.wake = r.Wake
 	for _, b := range r.Decide {
-		if w.batch != nil {
-			w.fail("batch %d is handed out while %d is outstanding", b.ID, w.batch.ID)
+		w.batches = append(w.batches, b)
+		if len(w.batches) > 2 {
+			w.fail("batch %d is one too many", b.ID)
 		}
-		w.batch = b
 		if w.driver.Unfed() {
 			w.feed()
 		}
@@ -597,6 +732,7 @@ func (w *world) collect() {
 			}
 		}
 		for _, p := range b.Request.GetPods() {
+			w.asked[p.GetUid()] = p
 			if seen := w.seen[types.UID(p.GetUid())]; seen == nil || !eligible(seen) {
 				w.fail("%s is handed out for a decision although it is gone, gated or being deleted", p.GetUid())
 			}
@@ -607,8 +743,7 @@ func (w *world) collect() {
 		if node, assumed, _ := w.driver.ledger.Holds(b.Pod.UID); !assumed || node != b.Node {
 			w.fail("%s is to be bound to %s, which is not promised to it", b.Pod.UID, b.Node)
 		}
-		if i := slices.IndexFunc(w.asked.GetPods(), func(p *berthv1.Pod) bool { return p.GetUid() == string(b.Pod.UID) }); i < 0 ||
-			!proto.Equal(w.asked.GetPods()[i].GetSpreadSelector(), w.driver.ledger.SpreadSelector(b.Pod)) {
+		if !proto.Equal(w.asked[string(b.Pod.UID)].GetSpreadSelector(), w.driver.ledger.SpreadSelector(b.Pod)) {
 			w.fail("%s is to be bound, and belongs to others than those it was decided with", b.Pod.UID)
 		}
 		if slices.Contains(w.underWay(), b.Pod.UID) {
@@ -618,9 +753,45 @@ func (w *world) collect() {
 		if node == nil || usage.Requested["cpu"] > node.Status.Allocatable.Cpu().MilliValue() {
 			w.fail("%s is to be bound to %s, which has no room for it", b.Pod.UID, b.Node)
 		}
+		w.keepsApart(b)
 		w.binds = append(w.binds, b)
 	}
 	w.reads = append(w.reads, r.Read...)
+	for _, n := range r.Nominate {
+		w.say("the driver nominates %s for %q", n.Pod.UID, n.Node)
+		w.nominates = append(w.nominates, n)
+	}
+	evicting := map[string]types.UID{}
+	for _, e := range r.Evict {
+		w.say("the driver evicts %s from %s for %s", e.Victim.UID, e.Node, e.By.UID)
+		record := w.driver.ledger.Record(e.Victim.UID)
+		if record == nil || record.GetNodeName() != e.Node || record.GetPriority() >= *e.By.Spec.Priority {
+			w.fail("%s, which is %v, is to be evicted from %s for %s of priority %d", e.Victim.UID, record, e.Node, e.By.UID, *e.By.Spec.Priority)
+		}
+		if w.doomed[e.Victim.UID] && record.GetTerminating() {
+			w.fail("%s is to be evicted again", e.Victim.UID)
+		}
+		if by, ok := evicting[e.Node]; ok && by != e.By.UID {
+			w.fail("two preemptions on %s, for %s and for %s", e.Node, by, e.By.UID)
+		}
+		evicting[e.Node] = e.By.UID
+		w.evicts = append(w.evicts, e)
+	}
+}
+
+// keepsApart checks that no pod is bound to where one repels it, as far as the ledger
+// knows and the pods were not relabelled since.
+func (w *world) keepsApart(b Bind) {
+	record := w.driver.ledger.Record(b.Pod.UID)
+	var on []*berthv1.PlacedPod
+	for _, q := range w.driver.State().Snapshot.GetPlacedPods() {
+		if q.GetNodeName() == b.Node && q.GetUid() != record.GetUid() && !q.GetNominated() && w.ours[types.UID(q.GetUid())] {
+			on = append(on, q)
+		}
+	}
+	if w.ours[b.Pod.UID] = !w.odd; !w.odd && repels(&berthv1.Pod{Uid: record.GetUid(), Labels: record.GetLabels(), PodAntiAffinity: record.GetPodAntiAffinity()}, on) {
+		w.fail("%s is to be bound to %s, where a pod keeps it out", b.Pod.UID, b.Node)
+	}
 }
 
 // underWay are the pods with a binding of which the driver has not heard.
@@ -648,7 +819,7 @@ func (w *world) check() {
 		if !p.withdrawn && !proto.Equal(p.record.GetSpreadSelector(), d.ledger.SpreadSelector(p.object)) {
 			w.fail("%s has the spread selector %v; it is %v by now", uid, p.record.GetSpreadSelector(), d.ledger.SpreadSelector(p.object))
 		}
-		if p.phase == deciding && (d.batch == nil || !slices.ContainsFunc(d.batch.Request.GetPods(),
+		if p.phase == deciding && (d.outstanding[p.batch.ID] != p.batch || !slices.ContainsFunc(p.batch.Request.GetPods(),
 			func(r *berthv1.Pod) bool { return r.GetUid() == string(uid) })) {
 			w.fail("%s waits for a decision that nobody was asked for", uid)
 		}
@@ -668,18 +839,54 @@ func (w *world) check() {
 			w.fail("%s is lost", uid)
 		}
 	}
-	if (d.batch == nil) != (w.batch == nil) {
-		w.fail("the driver waits for a decision: %v; one was asked for: %v", d.batch != nil, w.batch != nil)
+	if len(d.outstanding) != len(w.batches) {
+		w.fail("the driver waits for %d decisions; %d were asked for", len(d.outstanding), len(w.batches))
 	}
-	if n := len(w.underWay()); n >= maxBinding+maxBatch {
-		w.fail("%d bindings are under way, of at most %d", n, maxBinding+maxBatch-1)
+	if n := len(w.underWay()); n >= maxBinding+2*maxBatch {
+		w.fail("%d bindings are under way, of at most %d", n, maxBinding+2*maxBatch-1)
 	}
+	w.checkPreemptions()
 	if len(w.underWay()) > 0 && d.Settled() {
 		w.fail("the driver is settled while bindings are under way: %v", w.underWay())
 	}
 	for name, n := range w.nodes {
 		if used := w.used(name); used > n.Status.Allocatable.Cpu().MilliValue() && !w.touched[name] {
 			w.fail("node %s holds %dm of %v, and nobody else touched it", name, used, n.Status.Allocatable.Cpu())
+		}
+	}
+}
+
+// checkPreemptions is what holds of those that are carried out.
+func (w *world) checkPreemptions() {
+	all := &w.driver.preemptions
+	nodes := 0
+	for uid, pr := range all.by {
+		p := w.driver.pods[uid]
+		if p == nil || p != pr.by || p.phase != queued && p.phase != deciding {
+			w.fail("room is made for %s, which does not wait", uid)
+		}
+		if all.nodes[pr.node] != pr {
+			w.fail("two preemptions on %s", pr.node)
+		}
+		nodes++
+		if len(pr.victims) == 0 {
+			w.fail("%s waits for nobody to leave", uid)
+		}
+		for victim := range pr.victims {
+			if all.victims[victim] != pr {
+				w.fail("%s is a victim of two", victim)
+			}
+			if w.driver.ledger.Record(victim) == nil {
+				w.fail("%s waits for %s to leave, which has left", uid, victim)
+			}
+		}
+	}
+	if nodes != len(all.nodes) {
+		w.fail("%d preemptions on %d nodes", nodes, len(all.nodes))
+	}
+	for uid, a := range all.asked {
+		if !a.unheard && w.driver.ledger.Record(uid) == nil {
+			w.fail("%s was asked to leave and has left, and is not forgotten", uid)
 		}
 	}
 }
@@ -699,7 +906,7 @@ func (w *world) settle() {
 			w.showOther()
 		case len(w.podWatch) > 0:
 			w.step(w.nextOfPods())
-		case w.batch != nil:
+		case len(w.batches) > 0:
 			w.decideHonestly()
 		case len(w.binds) > 0:
 			w.bindNow()
@@ -707,6 +914,17 @@ func (w *world) settle() {
 			w.replyNow()
 		case len(w.reads) > 0:
 			w.readNow()
+		case len(w.nominates) > 0:
+			w.nominateNow()
+		case len(w.evicts) > 0:
+			w.evictNow()
+		case len(w.evicted) > 0:
+			w.hearOfEviction()
+		case w.anyDoomed() != nil: // has had its time
+			p := w.anyDoomed()
+			w.say("%s is gone", p.UID)
+			delete(w.pods, p.Name)
+			w.podWatch = append(w.podWatch, PodGone{p})
 		case !w.wake.IsZero() && w.wake.Before(end):
 			if !w.wake.After(w.now) {
 				w.fail("the driver wants to be woken at %v, which is over", w.wake)
@@ -720,6 +938,16 @@ func (w *world) settle() {
 	}
 }
 
+// anyDoomed is a pod that is being deleted, or nil.
+func (w *world) anyDoomed() *corev1.Pod {
+	for _, name := range slices.Sorted(maps.Keys(w.pods)) {
+		if w.pods[name].DeletionTimestamp != nil {
+			return w.pods[name]
+		}
+	}
+	return nil
+}
+
 func (w *world) checkSettled() {
 	if s := w.driver.Stats(); s.Deciding+s.Binding+s.Assumed > 0 {
 		w.fail("something is under way for ever: %+v", s)
@@ -730,7 +958,7 @@ func (w *world) checkSettled() {
 			continue
 		}
 		for _, n := range w.nodes {
-			if room := n.Status.Allocatable.Cpu().MilliValue() - w.used(n.Name) - w.setAside(n.Name, p); !n.Spec.Unschedulable && room >= cpuOf(p) {
+			if room := n.Status.Allocatable.Cpu().MilliValue() - w.used(n.Name) - w.setAside(n.Name, p); !n.Spec.Unschedulable && room >= cpuOf(p) && !w.keptOut(p, n.Name) {
 				w.fail("%s waits although it fits on %s", p.UID, n.Name)
 			}
 		}
@@ -764,6 +992,18 @@ func (w *world) setAside(node string, p *corev1.Pod) (sum int64) {
 		}
 	}
 	return sum
+}
+
+// keptOut says whether a pod on the node, or nominated for it, keeps p out.
+func (w *world) keptOut(p *corev1.Pod, node string) bool {
+	anti := func(p *corev1.Pod) bool { return p.Spec.Affinity != nil }
+	for _, q := range w.pods {
+		if q != p && (q.Spec.NodeName == node || unassigned(q) && q.Status.NominatedNodeName == node) &&
+			(anti(p) && q.Labels["app"] == "web" || anti(q) && p.Labels["app"] == "web") {
+			return true
+		}
+	}
+	return false
 }
 
 // granted is as deciders see it, of what is true.
@@ -802,12 +1042,11 @@ func (w *world) anyNode() *corev1.Node {
 // outstanding returns the batch and what a decider is asked: with the state that it was
 // fed, or with that of a snapshot that was taken after others had failed.
 func (w *world) outstanding() (*Batch, *berthv1.DecideRequest) {
-	b, state := w.batch, w.fed
+	b, state := pick(w.t, &w.batches), w.fed
 	if rapid.Bool().Draw(w.t, "inline") {
 		state = w.driver.State().Snapshot
 	}
-	w.batch, w.asked = nil, b.Request
-	return b, &berthv1.DecideRequest{State: &berthv1.DecideRequest_Snapshot{Snapshot: state}, Pods: b.Request.GetPods(), Seed: b.Request.GetSeed()}
+	return b, &berthv1.DecideRequest{State: &berthv1.DecideRequest_Snapshot{Snapshot: state}, Pods: b.Request.GetPods(), Seed: b.Request.GetSeed(), Preempt: b.Request.GetPreempt()}
 }
 
 // pick takes any element, most simply the first.

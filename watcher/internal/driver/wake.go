@@ -1,6 +1,7 @@
 package driver
 
 import (
+	"crypto/sha256"
 	"fmt"
 	"slices"
 
@@ -25,29 +26,62 @@ var whateverMakesRoom = []*berthv1.WakeCondition{
 // it for those that are being decided about.
 func (d *Driver) notice() {
 	for _, c := range d.ledger.TakeChanges() {
-		if d.batch != nil {
-			d.since[c] = true
+		for _, o := range d.outstanding {
+			o.since[c] = true
 		}
-		d.queue.WakeWhere(d.now, sortOf(c), func(e *queue.Entry) bool {
-			return d.worthATry(d.pods[e.UID], c)
-		})
+		d.queue.WakeWhere(d.now, sortOf(c), c.Node, func(e *queue.Entry) int { return d.worth(d.pods[e.UID], c) })
 	}
 }
 
-// worthATry says whether one of the pod's conditions describes the change. Whether
-// enough is free is asked of the node as it is now: where it is not, another change
-// must come first.
-func (d *Driver) worthATry(p *pod, c cluster.Change) bool {
-	return len(p.waitsFor) == 0 || slices.ContainsFunc(p.waitsFor, func(w *berthv1.WakeCondition) bool {
+// worth is for how many pods like p, at most, one of its conditions describes the change.
+// Whether enough is free is asked of the node as it is now: where it is not, another
+// change must come first.
+//
+// Where a pod leaves that others wait for, as many are tried as there is room for: if they
+// take it the others wait for the same as before. After any other change, of a node for
+// example, the others might have to wait for something else, which only the next decision
+// about them tells.
+func (d *Driver) worth(p *pod, c cluster.Change) int {
+	if len(p.waitsFor) == 0 {
+		return queue.All
+	}
+	most := 0
+	for _, w := range p.waitsFor {
 		if sortsOf(w)&sortOf(c) == 0 {
-			return false
+			continue
 		}
 		if c.Node == "" {
-			return true
+			return queue.All
 		}
-		return (len(w.GetNodeNames()) == 0 || slices.Contains(w.GetNodeNames(), c.Node)) &&
-			(len(w.GetFree()) == 0 || d.ledger.Free(c.Node, w.GetFree()))
-	})
+		if len(w.GetNodeNames()) > 0 && !slices.Contains(w.GetNodeNames(), c.Node) {
+			continue
+		}
+		if len(w.GetFree()) == 0 {
+			return queue.All
+		}
+		n := d.ledger.Free(c.Node, w.GetFree())
+		if n > 0 && c.Object != berthv1.ObjectKind_OBJECT_KIND_PLACED_POD {
+			return queue.All
+		}
+		most = max(most, n)
+	}
+	return most
+}
+
+// classOf names the pod's equals: who differs in nothing but uid, name and the node that
+// it is nominated for, and asks the same decider.
+func (d *Driver) classOf(p *pod) string {
+	if p.classed != p.record {
+		r := proto.CloneOf(p.record)
+		r.Uid, r.Name, r.NominatedNodeName = "", "", ""
+		text, err := proto.MarshalOptions{Deterministic: true}.Marshal(r)
+		if err != nil {
+			panic(fmt.Sprintf("driver: a pod's record makes no message: %v", err))
+		}
+		sum := sha256.Sum256(text)
+		p.class, p.classed = string(sum[:16]), p.record
+	}
+	return p.class + fmt.Sprint(d.queue.Get(p.object.UID).Group.Fallback)
 }
 
 // anySort is every sort of change, otherSort those of objects that no condition can

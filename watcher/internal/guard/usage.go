@@ -2,6 +2,7 @@ package guard
 
 import (
 	"fmt"
+	"maps"
 	"math"
 	"strings"
 
@@ -53,6 +54,18 @@ func podRequests(p *corev1.Pod, options resourcehelper.PodResourcesOptions) core
 		return resourcehelper.PodRequests(p, options)
 	}
 	return p.Spec.Containers[0].Resources.Requests
+}
+
+// Clone is a copy that shares nothing with the original.
+func (u *Usage) Clone() Usage {
+	c := Usage{Requested: maps.Clone(u.Requested), Pods: u.Pods}
+	for s, held := range u.ports {
+		if c.ports == nil {
+			c.ports = make(map[socket]map[string]int, len(u.ports))
+		}
+		c.ports[s] = maps.Clone(held)
+	}
+	return c
 }
 
 // Add adds a pod.

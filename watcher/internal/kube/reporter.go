@@ -48,7 +48,7 @@ type ReporterConfig struct {
 // What a report has to say it says in order, each by workers of its own:
 //
 //	Report ─── FailedScheduling ───► condition ───► Event ───► (written)
-//	   └────── Scheduled ─────────────────────────────┘
+//	   └────── Scheduled, Preempted ──────────────────┘
 //
 // Conditions are written at once. Events give way to bindings and conditions, for as
 // long as there is room for more reports: see precedence.
@@ -149,7 +149,7 @@ func setDefault(n *int, value int) {
 // Report takes a report and returns at once. It may be called concurrently.
 func (r *Reporter) Report(report driver.Report) {
 	uid := report.Pod.UID
-	s := &slot{report: report, at: metav1.NowMicro(), told: report.Kind == driver.Scheduled}
+	s := &slot{report: report, at: metav1.NowMicro(), told: report.Kind != driver.FailedScheduling}
 	r.mu.Lock()
 	_, waiting := r.slots[uid]
 	full := !waiting && len(r.slots) >= r.config.MaxPods
@@ -419,10 +419,20 @@ func (r *Reporter) newEvent(report driver.Report, now metav1.MicroTime) *eventsv
 			Kind: "Pod", APIVersion: "v1", Namespace: p.Namespace, Name: p.Name, UID: p.UID, ResourceVersion: p.ResourceVersion,
 		},
 	}
-	if report.Kind == driver.Scheduled {
+	switch report.Kind {
+	case driver.Preempted:
+		e.Type, e.Reason, e.Action = corev1.EventTypeNormal, "Preempted", "Preempting"
+		e.Note = report.Message
+		by := report.By
+		e.ReportingController = by.Spec.SchedulerName
+		e.ReportingInstance = truncate(by.Spec.SchedulerName+"-"+r.config.Identity, instanceLimit, "")
+		e.Related = &corev1.ObjectReference{
+			Kind: "Pod", APIVersion: "v1", Namespace: by.Namespace, Name: by.Name, UID: by.UID, ResourceVersion: by.ResourceVersion,
+		}
+	case driver.Scheduled:
 		e.Type, e.Reason, e.Action = corev1.EventTypeNormal, "Scheduled", "Binding"
 		e.Note = "Successfully assigned " + p.Namespace + "/" + p.Name + " to " + report.Node
-	} else {
+	default:
 		e.Type, e.Reason, e.Action = corev1.EventTypeWarning, "FailedScheduling", "Scheduling"
 		e.Note = report.Message
 	}
@@ -453,9 +463,6 @@ func transient(err error) bool {
 }
 
 func (r *Reporter) count(report driver.Report, result string) {
-	kind := "failed_scheduling"
-	if report.Kind == driver.Scheduled {
-		kind = "scheduled"
-	}
+	kind := map[driver.ReportKind]string{driver.Scheduled: "scheduled", driver.FailedScheduling: "failed_scheduling", driver.Preempted: "preempted"}[report.Kind]
 	r.reports.WithLabelValues(kind, result).Inc()
 }

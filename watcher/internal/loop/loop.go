@@ -8,6 +8,7 @@ package loop
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -23,7 +24,7 @@ import (
 // ask a decider about the cluster is no older.
 const feedPause = 100 * time.Millisecond
 
-// Deciders answer batches. Decide is called by one goroutine at a time.
+// Deciders answer batches. Decide is called concurrently, for several batches.
 type Deciders interface {
 	Decide(ctx context.Context, b *driver.Batch) (driver.Decided, []remote.Attempt)
 	// Feed tells the deciders that are fed what has changed. It is called before a batch
@@ -36,11 +37,16 @@ type Deciders interface {
 type Cluster interface {
 	// Bind binds the pod and returns the outcome with the API server's message.
 	Bind(ctx context.Context, b driver.Bind) (driver.BindOutcome, string)
+	// Nominate writes for which node the pod is nominated.
+	Nominate(ctx context.Context, n driver.Nominate) error
+	// Evict marks and deletes the victim and returns the outcome with the API server's
+	// message.
+	Evict(ctx context.Context, e driver.Evict) (driver.EvictOutcome, string)
 	// Read reads a pod by quorum; nil if no pod of that UID exists.
 	Read(ctx context.Context, r driver.Read) (*corev1.Pod, error)
 	// Report tells a pod's owners something. It does not block.
 	Report(r driver.Report)
-	// MayBind says whether a binding may still be started.
+	// MayBind says whether a binding, a nomination or an eviction may still be started.
 	MayBind(now time.Time) bool
 }
 
@@ -66,11 +72,18 @@ type Loop struct {
 	states chan chan<- driver.State // asked for by State
 	stats  atomic.Pointer[driver.Stats]
 	done   chan struct{} // closed when Run has returned
+	// room has an element for each nomination and eviction that is under way.
+	room chan struct{}
+	// askers are the goroutines that ask about batches, and asking how many of these are
+	// under way: there are as many goroutines as there ever were batches at a time.
+	askers int
+	asking atomic.Int64
 }
 
 // New returns a loop that has not started.
 func New(config Config) *Loop {
-	l := &Loop{config: config, driver: driver.New(config.Driver), events: make(chan driver.Event, 4096), states: make(chan chan<- driver.State), done: make(chan struct{})}
+	l := &Loop{config: config, driver: driver.New(config.Driver), events: make(chan driver.Event, 4096), states: make(chan chan<- driver.State), done: make(chan struct{}),
+		room: make(chan struct{}, config.Binders)}
 	l.stats.Store(&driver.Stats{})
 	config.Metrics.stats = l.stats.Load
 	return l
@@ -119,14 +132,7 @@ func (l *Loop) Run(ctx, stop context.Context, lead <-chan struct{}) {
 			}
 		})
 	}
-	// One goroutine asks about all batches, and not a new one each: its stack has grown to
-	// what a call takes.
-	batches := make(chan *driver.Batch, 1)
-	calls.Go(func() {
-		for b := range batches {
-			l.send(l.decide(stop, b))
-		}
-	})
+	batches := make(chan *driver.Batch)
 	defer calls.Wait()
 	defer close(work)
 	defer close(batches)
@@ -170,7 +176,8 @@ func (l *Loop) Run(ctx, stop context.Context, lead <-chan struct{}) {
 					r.Wake = next
 				}
 			}
-			l.carryOut(ctx, r, work, batches, &calls, timer)
+			l.ask(stop, r.Decide, batches, &calls)
+			l.carryOut(ctx, stop, r, work, &calls, timer)
 		}
 		stats := l.driver.Stats()
 		l.stats.Store(&stats)
@@ -185,7 +192,36 @@ func (l *Loop) withhold(r *driver.Ready) {
 	for _, b := range r.Bind {
 		l.driver.Step(time.Now(), driver.BindDone{UID: b.Pod.UID, Outcome: driver.BindNotSent})
 	}
-	r.Bind, r.Decide = nil, nil
+	for _, n := range r.Nominate {
+		l.driver.Step(time.Now(), driver.NominateDone{UID: n.Pod.UID, Err: errStopping})
+	}
+	for _, e := range r.Evict {
+		l.driver.Step(time.Now(), driver.EvictDone{UID: e.Victim.UID, Outcome: driver.EvictNotSent})
+	}
+	r.Bind, r.Decide, r.Nominate, r.Evict = nil, nil, nil, nil
+}
+
+var (
+	errStopping = errors.New("this process is stopping")
+	errFenced   = errors.New("the Lease is running out")
+)
+
+// ask has the batches asked about, each by a goroutine that has done so before if there is
+// one: its stack has grown to what a call takes.
+func (l *Loop) ask(stop context.Context, batches []*driver.Batch, work chan *driver.Batch, calls *sync.WaitGroup) {
+	for _, b := range batches {
+		if int(l.asking.Add(1)) > l.askers {
+			l.askers++
+			calls.Go(func() {
+				for b := range work {
+					decided := l.decide(stop, b)
+					l.asking.Add(-1) // before anybody hears of it, and hands out the next
+					l.send(decided)
+				}
+			})
+		}
+		work <- b
+	}
 }
 
 // drain takes the events that are there, at most as many as the channel holds,
@@ -211,7 +247,7 @@ func (l *Loop) send(ev driver.Event) {
 }
 
 // carryOut starts the work that the driver wants done.
-func (l *Loop) carryOut(ctx context.Context, r driver.Ready, work chan<- driver.Bind, batches chan<- *driver.Batch, calls *sync.WaitGroup, timer *time.Timer) {
+func (l *Loop) carryOut(ctx, stop context.Context, r driver.Ready, work chan<- driver.Bind, calls *sync.WaitGroup, timer *time.Timer) {
 	for _, b := range r.Bind {
 		work <- b // never blocks: the driver keeps to MaxBinding and MaxBatch
 	}
@@ -221,8 +257,11 @@ func (l *Loop) carryOut(ctx context.Context, r driver.Ready, work chan<- driver.
 	for _, report := range r.Report {
 		l.config.Cluster.Report(report)
 	}
-	for _, b := range r.Decide {
-		batches <- b // never blocks: one is outstanding at most
+	for _, n := range r.Nominate {
+		calls.Go(func() { l.send(l.nominate(ctx, stop, n)) })
+	}
+	for _, e := range r.Evict {
+		calls.Go(func() { l.send(l.evict(ctx, stop, e)) })
 	}
 	if !r.Wake.IsZero() {
 		timer.Reset(time.Until(r.Wake))
@@ -247,6 +286,45 @@ func (l *Loop) bind(ctx, stop context.Context, b driver.Bind) driver.BindDone {
 		log.Info("Binding failed", "pod", klog.KObj(b.Pod), "node", b.Node, "outcome", outcome.String(), "message", message)
 	}
 	return driver.BindDone{UID: b.Pod.UID, Outcome: outcome, Message: message}
+}
+
+// nominate writes one nomination, unless this process may not any more.
+func (l *Loop) nominate(ctx, stop context.Context, n driver.Nominate) driver.NominateDone {
+	l.room <- struct{}{}
+	defer func() { <-l.room }()
+	if stop.Err() != nil || !l.config.Cluster.MayBind(time.Now()) {
+		return driver.NominateDone{UID: n.Pod.UID, Err: errFenced}
+	}
+	ctx, cancel := context.WithTimeout(ctx, l.config.CallTimeout)
+	defer cancel()
+	err := l.config.Cluster.Nominate(ctx, n)
+	log := klog.FromContext(ctx)
+	if err != nil {
+		log.Info("Nominating failed and will be tried again", "pod", klog.KObj(n.Pod), "node", n.Node, "err", err)
+	} else {
+		log.V(2).Info("Nominated", "pod", klog.KObj(n.Pod), "node", n.Node)
+	}
+	return driver.NominateDone{UID: n.Pod.UID, Err: err}
+}
+
+// evict sends one eviction, unless this process may not any more.
+func (l *Loop) evict(ctx, stop context.Context, e driver.Evict) driver.EvictDone {
+	l.room <- struct{}{}
+	defer func() { <-l.room }()
+	outcome, message := driver.EvictNotSent, ""
+	if stop.Err() == nil && l.config.Cluster.MayBind(time.Now()) {
+		ctx, cancel := context.WithTimeout(ctx, l.config.CallTimeout)
+		defer cancel()
+		outcome, message = l.config.Cluster.Evict(ctx, e)
+	}
+	l.config.Metrics.evictions.WithLabelValues(outcome.String()).Inc()
+	log := klog.FromContext(ctx).WithValues("pod", klog.KObj(e.Victim), "node", e.Node, "by", klog.KObj(e.By))
+	if message == "" {
+		log.V(2).Info("Evicted", "outcome", outcome.String())
+	} else {
+		log.Info("Evicting failed", "outcome", outcome.String(), "message", message)
+	}
+	return driver.EvictDone{UID: e.Victim.UID, Outcome: outcome, Message: message}
 }
 
 // read reads one pod by quorum.

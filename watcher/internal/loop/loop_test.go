@@ -84,6 +84,16 @@ func (f *fake) Bind(ctx context.Context, b driver.Bind) (driver.BindOutcome, str
 	return driver.BindOK, ""
 }
 
+func (f *fake) Nominate(ctx context.Context, n driver.Nominate) error {
+	f.note("nominate %s for %s", n.Pod.Name, n.Node)
+	return nil
+}
+
+func (f *fake) Evict(ctx context.Context, e driver.Evict) (driver.EvictOutcome, string) {
+	f.note("evict %s", e.Victim.Name)
+	return driver.EvictOK, ""
+}
+
 func (f *fake) Read(ctx context.Context, r driver.Read) (*corev1.Pod, error) {
 	f.note("read %s", r.Name)
 	return f.read()

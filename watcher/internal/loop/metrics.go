@@ -26,6 +26,9 @@ type Metrics struct {
 	binds           *prometheus.CounterVec
 	bindDuration    prometheus.Histogram
 	batchPods       prometheus.Histogram
+	evictions       *prometheus.CounterVec
+	preemptions     prometheus.Counter
+	victims         prometheus.Histogram
 
 	stats func() *driver.Stats // set by New
 }
@@ -75,12 +78,23 @@ func NewMetrics() *Metrics {
 		batchPods: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "berth_watcher_batch_pods", Buckets: prometheus.ExponentialBuckets(1, 2, 12),
 			Help: "Pods per batch."}),
+		evictions: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "berth_watcher_evictions_total",
+			Help: "Evictions of pods to make room for others, by outcome: ok, gone (404), refused (other 4xx), unknown (the API server did not say), not-sent (this process may not evict any more)."},
+			[]string{"outcome"}),
+		preemptions: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "scheduler_preemption_attempts_total",
+			Help: "Total preemption attempts in the cluster till now."}),
+		victims: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "scheduler_preemption_victims", Buckets: prometheus.ExponentialBuckets(1, 2, 7),
+			Help: "Number of selected preemption victims."}),
 		stats: func() *driver.Stats { return &driver.Stats{} },
 	}
 }
 
 func (m *Metrics) collectors() []prometheus.Collector {
-	return []prometheus.Collector{m.attempts, m.attemptDuration, m.podAttempts, m.sli, m.decide, m.errors, m.retries, m.binds, m.bindDuration, m.batchPods}
+	return []prometheus.Collector{m.attempts, m.attemptDuration, m.podAttempts, m.sli, m.decide, m.errors, m.retries, m.binds, m.bindDuration, m.batchPods,
+		m.evictions, m.preemptions, m.victims}
 }
 
 var (
@@ -94,6 +108,12 @@ var (
 		"Decisions that were asked again because the cluster had changed in between.", nil, nil)
 	nettedTotal = prometheus.NewDesc("berth_watcher_netted_pods_total",
 		"Pods that were tried again only because they had waited five minutes: each is a missed wake-up.", nil, nil)
+	conflictsTotal = prometheus.NewDesc("berth_watcher_conflicts_total",
+		"Placements whose room was promised out of another batch meanwhile, by what became of the pod: next (it got the next node that the decider had named) or again (it was asked about again).", []string{"result"}, nil)
+	racesTotal = prometheus.NewDesc("berth_watcher_races_total",
+		"What came of others binding pods at the same time: pod (they bound one that was being decided about or bound), node (they put one where it and ours are more than fits).", []string{"kind"}, nil)
+	preemptionsNow = prometheus.NewDesc("berth_watcher_preemptions",
+		"Preemptions that are being carried out.", nil, nil)
 	bindingPods = prometheus.NewDesc("berth_watcher_binding_pods",
 		"Pods whose binding has no known outcome yet.", nil, nil)
 )
@@ -103,7 +123,7 @@ func (m *Metrics) Describe(ch chan<- *prometheus.Desc) {
 	for _, c := range m.collectors() {
 		c.Describe(ch)
 	}
-	for _, d := range []*prometheus.Desc{pendingPods, cacheSize, refusalsTotal, staleTotal, nettedTotal, bindingPods} {
+	for _, d := range []*prometheus.Desc{pendingPods, cacheSize, refusalsTotal, staleTotal, nettedTotal, bindingPods, conflictsTotal, preemptionsNow, racesTotal} {
 		ch <- d
 	}
 }
@@ -132,6 +152,11 @@ func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
 		counter(refusalsTotal, n, r.Decider, r.Reason)
 	}
 	counter(staleTotal, s.Stale)
+	counter(conflictsTotal, s.Conflicts.Next, "next")
+	counter(conflictsTotal, s.Conflicts.Again, "again")
+	counter(racesTotal, s.Races.Pods, "pod")
+	counter(racesTotal, s.Races.Nodes, "node")
+	gauge(preemptionsNow, s.Preempting)
 	counter(nettedTotal, s.Netted)
 }
 
@@ -158,6 +183,12 @@ func (m *Metrics) decided(b *driver.Batch, decided driver.Decided, attempts []re
 			continue // counted when it is bound; asked again
 		case berthv1.Outcome_OUTCOME_REJECTED:
 			result = "unschedulable"
+			if preemption := decision.GetPreemption(); preemption != nil {
+				m.victims.Observe(float64(len(preemption.GetVictims())))
+			}
+			if decision.GetPreemption() != nil || decision.GetRejection().GetPreemption() != "" {
+				m.preemptions.Inc()
+			}
 		default:
 			result = "error"
 		}

@@ -8,6 +8,8 @@ package queue
 import (
 	"cmp"
 	"container/heap"
+	"container/list"
+	"math"
 	"time"
 
 	"k8s.io/apimachinery/pkg/types"
@@ -59,13 +61,16 @@ func (s State) String() string {
 }
 
 // Interest is which changes are worth another try of a waiting pod. Pods of one
-// interest are woken together.
+// interest are asked about together.
 type Interest struct {
 	// Sorts has a bit for each sort of change that may be.
 	Sorts uint16
 	// Key tells interests in the same sorts apart.
 	Key string
 }
+
+// All is what a change is worth to all pods.
+const All = math.MaxInt
 
 // Group tells apart pods that cannot share a batch.
 type Group struct {
@@ -86,15 +91,19 @@ type Entry struct {
 	Entered time.Time
 	// Attempts counts Pops.
 	Attempts int
+	// Together says that the pod must not be handed out while others are out that
+	// interact with it: see Queue.SetTogether.
+	Together bool
 
 	state    State
-	interest *interested // Waiting
-	place    int         // among those of the interest
-	order    uint64      // breaks ties of Entered: first come, first served
-	failures int         // in a row, for the backoff
-	until    time.Time   // Backoff: its end; Waiting: the backoff's end
-	net      time.Time   // Waiting: when MaxWait is over
-	index    int         // in the heap of its state
+	class    *class        // Waiting: its equals
+	place    *list.Element // Waiting: in the class
+	turn     *turn         // taken when it was woken in place of its equals; nil if it was not
+	order    uint64        // breaks ties of Entered: first come, first served
+	failures int           // in a row, for the backoff
+	until    time.Time     // Backoff: its end; Waiting: the backoff's end
+	net      time.Time     // Waiting: when MaxWait is over
+	index    int           // in the heap of its state
 }
 
 // State is where the entry is.
@@ -106,7 +115,7 @@ func (e *Entry) Until() time.Time { return e.until }
 // Queue holds the pods that wait. Use New.
 type Queue struct {
 	entries map[types.UID]*Entry
-	active  map[Group]*ordered
+	active  map[Group]*lanes
 	backoff ordered
 	waiting ordered
 	// interested are the waiting pods again, by interest: about one for each workload.
@@ -132,7 +141,7 @@ func New(backoffs Backoffs) *Queue {
 	return &Queue{
 		backoffs: backoffs,
 		entries:  map[types.UID]*Entry{},
-		active:   map[Group]*ordered{},
+		active:   map[Group]*lanes{},
 
 		interested: map[Interest]*interested{},
 		backoff: ordered{compare: func(a, b *Entry) int {
@@ -164,7 +173,8 @@ func (q *Queue) Add(now time.Time, uid types.UID, group Group, priority int32) {
 	q.push(e, Active)
 }
 
-// Remove takes a pod out for good. It may be in any state, or not there.
+// Remove takes a pod out for good. It may be in any state, or not there. A turn that it
+// took is lost: see PassOn.
 func (q *Queue) Remove(uid types.UID) {
 	e := q.entries[uid]
 	if e == nil {
@@ -174,24 +184,48 @@ func (q *Queue) Remove(uid types.UID) {
 	delete(q.entries, uid)
 }
 
+// SetTogether says whether the pod interacts with others that wait. It may be in any
+// state, or not there.
+func (q *Queue) SetTogether(uid types.UID, together bool) {
+	e := q.entries[uid]
+	if e == nil || e.Together == together {
+		return
+	}
+	s := e.state
+	if s != Active { // the only state that tells them apart
+		e.Together = together
+		return
+	}
+	q.take(e)
+	e.Together = together
+	q.push(e, s)
+}
+
 // Pop hands out active pods of one group, highest priority first, then by time of
 // entering. limitOf says how many of a group may go; of the groups with a limit
-// above 0 the one with the first pod is taken. The pods are Out until one of
-// Return, Fail, Reject and Remove.
-func (q *Queue) Pop(limitOf func(Group) int) []*Entry {
-	var best *ordered
+// above 0 the one with the first pod is taken. Pods that are Together are passed over
+// unless together is set. The pods are Out until one of Return, Fail, Reject and Remove.
+func (q *Queue) Pop(limitOf func(Group) int, together bool) []*Entry {
+	var best *lanes
 	limit := 0
-	for g, h := range q.active {
-		if n := limitOf(g); n > 0 && (best == nil || h.compare(h.list[0], best.list[0]) < 0) {
-			best, limit = h, n
+	for g, l := range q.active {
+		n := limitOf(g)
+		if n <= 0 || l.first(together) == nil {
+			continue
+		}
+		if best == nil || byPriority(l.first(together), best.first(together)) < 0 {
+			best, limit = l, n
 		}
 	}
 	if best == nil {
 		return nil
 	}
-	popped := make([]*Entry, 0, min(limit, len(best.list)))
-	for len(popped) < limit && len(best.list) > 0 {
-		e := best.list[0]
+	popped := make([]*Entry, 0, min(limit, best.len()))
+	for len(popped) < limit {
+		e := best.first(together)
+		if e == nil {
+			break
+		}
 		q.take(e)
 		e.Attempts++
 		q.push(e, Out)
@@ -217,12 +251,14 @@ func (q *Queue) Fail(now time.Time, uid types.UID) {
 }
 
 // Reject lets a pod that is out wait for Wake. interest is which changes concern it:
-// see WakeWhere.
-func (q *Queue) Reject(now time.Time, uid types.UID, interest Interest) {
+// see WakeWhere. Pods of one interest and one class are equal: what is no place for one of
+// them is none for the others.
+func (q *Queue) Reject(now time.Time, uid types.UID, interest Interest, class string) {
 	e := q.out(uid)
 	q.take(e)
 	q.punish(now, e)
-	e.interest = q.shared(interest)
+	e.turn = nil
+	e.class = q.shared(interest, class)
 	e.net = now.Add(MaxWait)
 	q.push(e, Waiting)
 }
@@ -242,6 +278,17 @@ func (q *Queue) Wake(now time.Time, uid types.UID) {
 	}
 }
 
+// WakeNow makes a pod active that waits or backs off, whatever is left of its backoff: it
+// is known to fit now. Pods in other states stay as they are.
+func (q *Queue) WakeNow(uid types.UID) {
+	e := q.entries[uid]
+	if e == nil || e.state != Waiting && e.state != Backoff {
+		return
+	}
+	q.take(e)
+	q.push(e, Active)
+}
+
 // WakeAll is Wake for every waiting pod.
 func (q *Queue) WakeAll(now time.Time) {
 	for len(q.waiting.list) > 0 {
@@ -249,9 +296,13 @@ func (q *Queue) WakeAll(now time.Time) {
 	}
 }
 
-// WakeWhere is Wake for every waiting pod whose interest has a bit of sort and is worth
-// it, which is asked once per interest, of any pod that has it.
-func (q *Queue) WakeWhere(now time.Time, sort uint16, worth func(*Entry) bool) {
+// WakeWhere is Wake for waiting pods whose interest has a bit of sort: for as many of
+// each class as it is worth, All of them perhaps, which is asked once per interest, of any
+// pod that has it. Those that have waited longest since they were rejected come first.
+//
+// The change is on the node, "" for none. Where it is not worth waking all, those that
+// are woken take the turn of the others for that node: see PassOn.
+func (q *Queue) WakeWhere(now time.Time, sort uint16, node string, worth func(*Entry) int) {
 	if !q.concerns(sort) {
 		return
 	}
@@ -259,44 +310,102 @@ func (q *Queue) WakeWhere(now time.Time, sort uint16, worth func(*Entry) bool) {
 		if i.interest.Sorts&sort == 0 {
 			continue
 		}
-		for asked := false; len(i.entries) > 0; asked = true {
-			e := i.entries[len(i.entries)-1]
-			if !asked && !worth(e) {
-				break
-			}
-			q.Wake(now, e.UID)
+		n := worth(i.any())
+		if n <= 0 {
+			continue
+		}
+		for _, c := range i.classes {
+			q.wake(now, c, node, n)
 		}
 	}
+}
+
+// wake wakes at most n of a class.
+func (q *Queue) wake(now time.Time, c *class, node string, n int) {
+	for ; n > 0 && c.waiting.Len() > 0; n-- {
+		e := c.waiting.Front().Value.(*Entry)
+		q.Wake(now, e.UID)
+		if n != All && c.waiting.Len() > 0 {
+			e.turn = &turn{c.of.interest, c.name, node}
+		}
+	}
+}
+
+// PassOn gives a turn that the pod took, but did not use, to the next of its equals: the
+// pod is not there any more, is another one now, or got a place on another node than the
+// one that was free. It does nothing to a pod without a turn.
+func (q *Queue) PassOn(now time.Time, uid types.UID, placedOn string) {
+	e := q.entries[uid]
+	if e == nil || e.turn == nil {
+		return
+	}
+	t := e.turn
+	e.turn = nil
+	if placedOn == t.node {
+		return // that was its turn
+	}
+	if i := q.interested[t.interest]; i != nil && i.classes[t.class] != nil {
+		q.wake(now, i.classes[t.class], t.node, 1)
+	}
+}
+
+// turn is the try that a pod was woken for in place of others of a class, because there
+// is room for so many on a node.
+type turn struct {
+	interest Interest
+	class    string
+	node     string
 }
 
 // interested are the waiting pods of one interest.
 type interested struct {
 	interest Interest
-	entries  []*Entry // in no order
+	classes  map[string]*class
 }
 
-// shared is what pods have that have the interest.
-func (q *Queue) shared(interest Interest) *interested {
+// any is one of them.
+func (i *interested) any() *Entry {
+	for _, c := range i.classes {
+		return c.waiting.Front().Value.(*Entry)
+	}
+	return nil
+}
+
+// class is waiting pods that are equal.
+type class struct {
+	of      *interested
+	name    string
+	waiting list.List // of *Entry, by when they were rejected
+}
+
+// shared is the class, which is new if there was none.
+func (q *Queue) shared(interest Interest, name string) *class {
 	i := q.interested[interest]
 	if i == nil {
-		i = &interested{interest: interest}
+		i = &interested{interest: interest, classes: map[string]*class{}}
 		q.interested[interest] = i
 		q.count(interest, 1)
 	}
-	return i
+	c := i.classes[name]
+	if c == nil {
+		c = &class{of: i, name: name}
+		i.classes[name] = c
+	}
+	return c
 }
 
-// leave takes an entry out of those of its interest.
+// leave takes an entry out of its class.
 func (q *Queue) leave(e *Entry) {
-	i := e.interest
-	last := len(i.entries) - 1
-	i.entries[e.place] = i.entries[last]
-	i.entries[e.place].place = e.place
-	i.entries[last] = nil // the array outlives the entry
-	i.entries = i.entries[:last]
-	if last == 0 {
-		delete(q.interested, i.interest)
-		q.count(i.interest, -1)
+	c := e.class
+	c.waiting.Remove(e.place)
+	e.place = nil
+	if c.waiting.Len() > 0 {
+		return
+	}
+	delete(c.of.classes, c.name)
+	if len(c.of.classes) == 0 {
+		delete(q.interested, c.of.interest)
+		q.count(c.of.interest, -1)
 	}
 }
 
@@ -383,19 +492,18 @@ func (q *Queue) push(e *Entry, s State) {
 	q.counts[s]++
 	switch s {
 	case Active:
-		h := q.active[e.Group]
-		if h == nil {
-			h = &ordered{compare: byPriority}
-			q.active[e.Group] = h
+		l := q.active[e.Group]
+		if l == nil {
+			l = &lanes{alone: ordered{compare: byPriority}, together: ordered{compare: byPriority}}
+			q.active[e.Group] = l
 		}
-		heap.Push(h, e)
+		heap.Push(l.of(e), e)
 	case Backoff:
 		heap.Push(&q.backoff, e)
 	case Waiting:
 		heap.Push(&q.waiting, e)
-		e.interest = q.shared(e.interest.interest) // nobody may have had it for a moment
-		e.place = len(e.interest.entries)
-		e.interest.entries = append(e.interest.entries, e)
+		e.class = q.shared(e.class.of.interest, e.class.name) // nobody may have had it for a moment
+		e.place = e.class.waiting.PushBack(e)
 	}
 }
 
@@ -403,9 +511,9 @@ func (q *Queue) take(e *Entry) {
 	q.counts[e.state]--
 	switch e.state {
 	case Active:
-		h := q.active[e.Group]
-		heap.Remove(h, e.index)
-		if len(h.list) == 0 {
+		l := q.active[e.Group]
+		heap.Remove(l.of(e), e.index)
+		if l.len() == 0 {
 			delete(q.active, e.Group)
 		}
 	case Backoff:
@@ -414,6 +522,31 @@ func (q *Queue) take(e *Entry) {
 		heap.Remove(&q.waiting, e.index)
 		q.leave(e)
 	}
+}
+
+// lanes are the active pods of a group: those that interact with others, and the rest.
+type lanes struct{ alone, together ordered }
+
+func (l *lanes) of(e *Entry) *ordered {
+	if e.Together {
+		return &l.together
+	}
+	return &l.alone
+}
+
+func (l *lanes) len() int { return l.alone.Len() + l.together.Len() }
+
+// first is the first pod, of those that are alone unless together is set; nil if there
+// is none.
+func (l *lanes) first(together bool) *Entry {
+	var first *Entry
+	if l.alone.Len() > 0 {
+		first = l.alone.list[0]
+	}
+	if together && l.together.Len() > 0 && (first == nil || byPriority(l.together.list[0], first) < 0) {
+		first = l.together.list[0]
+	}
+	return first
 }
 
 // byPriority is kube-scheduler's PrioritySort, made total.

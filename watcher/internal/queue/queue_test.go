@@ -30,13 +30,13 @@ func TestOrder(t *testing.T) {
 	q.Add(epoch, "early", g, 0)
 	q.Add(epoch.Add(2), "urgent", g, 10)
 	q.Add(epoch, "other", Group{SchedulerName: "other"}, 5)
-	if got, want := popped(q.Pop(most(2))), []types.UID{"urgent", "early"}; !slices.Equal(got, want) {
+	if got, want := popped(q.Pop(most(2), true)), []types.UID{"urgent", "early"}; !slices.Equal(got, want) {
 		t.Errorf("first batch %v, want %v", got, want)
 	}
-	if got, want := popped(q.Pop(most(9))), []types.UID{"other"}; !slices.Equal(got, want) {
+	if got, want := popped(q.Pop(most(9), true)), []types.UID{"other"}; !slices.Equal(got, want) {
 		t.Errorf("second batch %v, want %v: groups do not mix", got, want)
 	}
-	if got := q.Pop(most(0)); got != nil {
+	if got := q.Pop(most(0), true); got != nil {
 		t.Errorf("a group that is not allowed was popped: %v", popped(got))
 	}
 }
@@ -46,7 +46,7 @@ func TestBackoffDoublesToItsMaximum(t *testing.T) {
 	q.Add(epoch, "p", Group{}, 0)
 	now := epoch
 	for i, want := range []time.Duration{1, 2, 4, 8, 10, 10, 10} {
-		if len(q.Pop(most(1))) != 1 {
+		if len(q.Pop(most(1), true)) != 1 {
 			t.Fatalf("failure %d: the pod is not active", i)
 		}
 		q.Fail(now, "p")
@@ -68,17 +68,22 @@ func TestWakeWhere(t *testing.T) {
 		"a": {Sorts: 1}, "b": {Sorts: 2}, "both": {Sorts: 3}, "twin": {Sorts: 3}, "like": {Sorts: 3, Key: "x"}, "none": {},
 	} {
 		q.Add(epoch, uid, Group{}, 0)
-		q.Pop(most(1))
-		q.Reject(epoch, uid, interest)
+		q.Pop(most(1), true)
+		q.Reject(epoch, uid, interest, "")
 	}
 	later := epoch.Add(time.Minute)
 	q.Remove("b") // nobody is asked about it any more
 	asked := 0
-	q.WakeWhere(later, 2, func(e *Entry) bool { asked++; return false })
+	q.WakeWhere(later, 2, "", func(e *Entry) int { asked++; return 0 })
 	if asked != 2 {
 		t.Errorf("asked %d times, want once for each of the interests of sort 2", asked)
 	}
-	q.WakeWhere(later, 1, func(e *Entry) bool { return e.UID == "both" || e.UID == "twin" })
+	q.WakeWhere(later, 1, "", func(e *Entry) int {
+		if e.UID == "both" || e.UID == "twin" {
+			return All
+		}
+		return 0
+	})
 	for uid, want := range map[types.UID]State{"a": Waiting, "both": Active, "twin": Active, "like": Waiting, "none": Waiting} {
 		if got := q.Get(uid).State(); got != want {
 			t.Errorf("%s is %v, want %v", uid, got, want)
@@ -90,18 +95,80 @@ func TestWakeWhere(t *testing.T) {
 	}
 }
 
+// Where a change has room for one, one of equal pods is woken for it: the one that has
+// waited longest. If it does not use the room, the next one gets its turn.
+func TestTurns(t *testing.T) {
+	q := New(Backoffs{})
+	for _, uid := range []types.UID{"first", "second", "third", "other"} {
+		q.Add(epoch, uid, Group{}, 0)
+		q.Pop(most(1), true)
+		class := "equal"
+		if uid == "other" {
+			class = ""
+		}
+		q.Reject(epoch, uid, Interest{Sorts: 1}, class)
+	}
+	later := epoch.Add(time.Minute)
+	expect := func(what string, want ...types.UID) {
+		t.Helper()
+		got := popped(q.Pop(most(9), true))
+		slices.Sort(got)
+		if !slices.Equal(got, want) {
+			t.Errorf("%s: %v, want %v", what, got, want)
+		}
+	}
+	room := func(*Entry) int { return 1 }
+	q.WakeWhere(later, 1, "n", room)
+	expect("room for one of a class", "first", "other")
+	q.PassOn(later, "other", "elsewhere") // it took no turn: nobody is like it
+	expect("nobody's turn")
+	q.PassOn(later, "first", "elsewhere")
+	expect("the first one got a place elsewhere", "second")
+	q.PassOn(later, "second", "n")
+	q.PassOn(later, "second", "")
+	expect("the second one used the room")
+	q.Reject(later, "first", Interest{Sorts: 1}, "equal")
+	q.WakeWhere(later.Add(time.Minute), 1, "n", room)
+	q.PassOn(later.Add(time.Minute), "third", "")
+	q.Remove("third")
+	expect("the third one is gone", "first")
+	q.Reject(later, "second", Interest{Sorts: 1}, "equal")
+	q.PassOn(later, "first", "")
+	expect("who comes later was rejected later")
+}
+
+// Pods that interact with others are passed over while they must not be handed out.
+func TestTogether(t *testing.T) {
+	q := New(Backoffs{})
+	for i, uid := range []types.UID{"a", "b", "c", "d"} {
+		q.Add(epoch.Add(time.Duration(i)), uid, Group{}, 0)
+		q.SetTogether(uid, uid == "a" || uid == "c")
+	}
+	if got := popped(q.Pop(most(9), false)); !slices.Equal(got, []types.UID{"b", "d"}) {
+		t.Errorf("without those that interact: %v", got)
+	}
+	if got := q.Pop(most(9), false); got != nil {
+		t.Errorf("only those are left that interact: %v", popped(got))
+	}
+	q.Return("b")
+	q.SetTogether("c", false)
+	if got := popped(q.Pop(most(9), true)); !slices.Equal(got, []types.UID{"a", "b", "c"}) {
+		t.Errorf("all: %v", got)
+	}
+}
+
 func TestWakeHonoursTheBackoff(t *testing.T) {
 	q := New(Backoffs{})
 	q.Add(epoch, "p", Group{}, 0)
-	q.Pop(most(1))
-	q.Reject(epoch, "p", Interest{})
+	q.Pop(most(1), true)
+	q.Reject(epoch, "p", Interest{}, "")
 	q.WakeAll(epoch.Add(500 * time.Millisecond))
 	if s := q.Get("p").State(); s != Backoff {
 		t.Fatalf("woken within its backoff, the pod is %v", s)
 	}
 	q.Expire(epoch.Add(time.Second))
-	q.Pop(most(1))
-	q.Reject(epoch, "p", Interest{})
+	q.Pop(most(1), true)
+	q.Reject(epoch, "p", Interest{}, "")
 	q.WakeAll(epoch.Add(time.Hour))
 	if s := q.Get("p").State(); s != Active {
 		t.Fatalf("woken after its backoff, the pod is %v", s)
@@ -111,8 +178,8 @@ func TestWakeHonoursTheBackoff(t *testing.T) {
 func TestNetCatchesAndCounts(t *testing.T) {
 	q := New(Backoffs{})
 	q.Add(epoch, "p", Group{}, 0)
-	q.Pop(most(1))
-	q.Reject(epoch, "p", Interest{})
+	q.Pop(most(1), true)
+	q.Reject(epoch, "p", Interest{}, "")
 	if got := q.Next(); !got.Equal(epoch.Add(MaxWait)) {
 		t.Fatalf("next timer at %v", got.Sub(epoch))
 	}
@@ -138,7 +205,7 @@ func TestEveryPodIsSomewhere(t *testing.T) {
 			},
 			"remove": func(t *rapid.T) { u := uid(); q.Remove(u); delete(model, u) },
 			"pop": func(t *rapid.T) {
-				for _, e := range q.Pop(most(rapid.IntRange(1, 3).Draw(t, "limit"))) {
+				for _, e := range q.Pop(most(rapid.IntRange(1, 3).Draw(t, "limit")), true) {
 					if model[e.UID] != Active {
 						t.Fatalf("popped %s, which is %v", e.UID, model[e.UID])
 					}
@@ -158,7 +225,7 @@ func TestEveryPodIsSomewhere(t *testing.T) {
 					q.Fail(now, u)
 					model[u] = Backoff
 				case 2:
-					q.Reject(now, u, Interest{Sorts: uint16(rapid.IntRange(0, 7).Draw(t, "sorts"))})
+					q.Reject(now, u, Interest{Sorts: uint16(rapid.IntRange(0, 7).Draw(t, "sorts"))}, rapid.SampledFrom([]string{"", "a", "b"}).Draw(t, "class"))
 					model[u] = Waiting
 				}
 			},
@@ -169,16 +236,41 @@ func TestEveryPodIsSomewhere(t *testing.T) {
 			},
 			"wake where": func(t *rapid.T) {
 				sort := uint16(1) << rapid.IntRange(0, 3).Draw(t, "sort")
-				q.WakeWhere(now, sort, func(*Entry) bool { return true })
+				limit := rapid.SampledFrom([]int{1, 2, All}).Draw(t, "limit")
+				waiting := map[*class]int{}
 				for u, s := range model {
-					if e := q.Get(u); s == Waiting && e.interest.interest.Sorts&sort != 0 {
-						model[u] = Backoff
-						if !e.Until().After(now) {
-							model[u] = Active
-						}
+					if s == Waiting {
+						waiting[q.Get(u).class]++
+					}
+				}
+				q.WakeWhere(now, sort, "n", func(*Entry) int { return limit })
+				woken := map[*class]int{}
+				for u, s := range model {
+					e := q.Get(u)
+					if s != Waiting || e.class.of.interest.Sorts&sort == 0 || e.State() == Waiting {
+						continue
+					}
+					woken[e.class]++
+					model[u] = Backoff
+					if !e.Until().After(now) {
+						model[u] = Active
+					}
+				}
+				for c, n := range waiting {
+					if c.of.interest.Sorts&sort != 0 && woken[c] != min(n, limit) {
+						t.Fatalf("%d of %d pods of a class were woken, of %d that the change is worth", woken[c], n, limit)
 					}
 				}
 			},
+			"wake now": func(t *rapid.T) {
+				u := uid()
+				if q.WakeNow(u); model[u] == Waiting || model[u] == Backoff {
+					if q.Get(u) != nil {
+						model[u] = Active
+					}
+				}
+			},
+			"together": func(t *rapid.T) { q.SetTogether(uid(), rapid.Bool().Draw(t, "together")) },
 			"wake": func(t *rapid.T) {
 				q.WakeAll(now)
 				for u, s := range model {
@@ -217,9 +309,15 @@ func TestEveryPodIsSomewhere(t *testing.T) {
 					for bit := range sorts {
 						sorts[bit] += int(interest.Sorts >> bit & 1)
 					}
-					for place, e := range i.entries {
-						if waiting++; model[e.UID] != Waiting || e.place != place || i.interest != interest || e.interest != i {
-							t.Fatalf("%s, which is %v, waits for %v", e.UID, model[e.UID], interest)
+					for name, c := range i.classes {
+						if c.waiting.Len() == 0 || c.name != name || c.of != i || i.interest != interest {
+							t.Fatalf("%v has the class %q, which is %+v", interest, name, c)
+						}
+						for at := c.waiting.Front(); at != nil; at = at.Next() {
+							e := at.Value.(*Entry)
+							if waiting++; model[e.UID] != Waiting || e.place != at || e.class != c {
+								t.Fatalf("%s, which is %v, waits for %v", e.UID, model[e.UID], interest)
+							}
 						}
 					}
 				}
@@ -244,7 +342,7 @@ func TestBackoffs(t *testing.T) {
 		q, now := New(c.backoffs), time.Time{}
 		q.Add(now, "a", Group{}, 0)
 		for i, want := range c.want {
-			q.Pop(func(Group) int { return 1 })
+			q.Pop(func(Group) int { return 1 }, true)
 			q.Fail(now, "a")
 			if got := q.Get("a").Until().Sub(now); got != want {
 				t.Errorf("%+v: after %d failures %v, want %v", c.backoffs, i+1, got, want)
@@ -263,8 +361,8 @@ func full(b *testing.B, workloads int) *Queue {
 	for i := range 100_000 {
 		uid := types.UID(fmt.Sprint("pod-", i))
 		q.Add(epoch, uid, Group{}, int32(i%3))
-		q.Pop(most(1))
-		q.Reject(epoch, uid, Interest{Sorts: 6, Key: fmt.Sprint(i % workloads)})
+		q.Pop(most(1), true)
+		q.Reject(epoch, uid, Interest{Sorts: 6, Key: fmt.Sprint(i % workloads)}, "")
 	}
 	return q
 }
@@ -278,7 +376,7 @@ func BenchmarkChange(b *testing.B) {
 			b.Run(fmt.Sprint(name, "/workloads=", workloads), func(b *testing.B) {
 				b.ReportAllocs()
 				for b.Loop() {
-					q.WakeWhere(epoch, sort, func(*Entry) bool { return false })
+					q.WakeWhere(epoch, sort, "", func(*Entry) int { return 0 })
 				}
 			})
 		}
@@ -294,8 +392,8 @@ func BenchmarkAttempts(b *testing.B) {
 		now = now.Add(time.Minute)
 		q.WakeAll(now)
 		for q.Len(Active) > 0 {
-			for _, e := range q.Pop(most(500)) {
-				q.Reject(now, e.UID, e.interest.interest)
+			for _, e := range q.Pop(most(500), true) {
+				q.Reject(now, e.UID, e.class.of.interest, "")
 			}
 		}
 	}

@@ -4,7 +4,6 @@ package remote
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -15,9 +14,8 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
-	"google.golang.org/grpc/status"
+	"google.golang.org/grpc/resolver"
 
-	berthv1 "github.com/berth-scheduler/berth/proto/berth/v1"
 	"github.com/berth-scheduler/berth/watcher/internal/driver"
 )
 
@@ -25,8 +23,10 @@ import (
 type Config struct {
 	// Deciders are gRPC targets by scheduler name, the preferred one first: a
 	// host:port, unix://PATH, or dns:///NAME:PORT, behind which several replicas
-	// may be. Required.
+	// may be, or what one of Resolvers looks up. Required.
 	Deciders map[string][]string
+	// Resolvers look targets up, by their schemes, before those that gRPC knows.
+	Resolvers []resolver.Builder
 	// Credentials secure the connections; nil means plaintext.
 	Credentials credentials.TransportCredentials
 	// MaxMessageBytes bounds requests and answers. Required.
@@ -40,10 +40,14 @@ type Config struct {
 	// Changed is called, by a goroutine of the pool, whenever a decider has
 	// introduced itself that was not reachable before. Required.
 	Changed func()
+	// Capacity is called, by one goroutine of the pool, with how many batches may be
+	// outstanding by scheduler name: at first, and whenever that has changed. It may keep
+	// the map. Required.
+	Capacity func(batches map[string]int)
 }
 
-// Pool holds a connection to every replica of every decider, and feeds those that take
-// it. It is a prometheus.Collector. Use New, then Run; the other methods may be called
+// Pool holds a connection to every replica of every decider, feeds those that take it, and
+// spreads batches over them. It is a prometheus.Collector. Use New, then Run; the other methods may be called
 // concurrently.
 type Pool struct {
 	config  Config
@@ -88,6 +92,7 @@ func New(config Config) (*Pool, error) {
 // Run keeps the connections up until ctx ends, and closes them.
 func (p *Pool) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
+	wg.Go(func() { p.tellCapacity(ctx) })
 	for _, t := range p.targets {
 		wg.Go(func() { t.run(ctx) })
 	}
@@ -187,7 +192,8 @@ func (p *Pool) Unprepared() []string {
 	return names
 }
 
-// Attempt is one call of one decider.
+// Attempt is one call of one decider. One that was given up because another replica
+// answered first is none.
 type Attempt struct {
 	Decider  string
 	Code     codes.Code
@@ -195,10 +201,12 @@ type Attempt struct {
 }
 
 // Decide asks the scheduler name's deciders in turn, from the batch's fallback
-// on, until one answers: first those of its replicas that are fed, which take turns, then
-// the others, with the whole state. Pods that a decider does not understand are not sent
-// to it; their decision is UNSUPPORTED. The attempts that were made are returned with the
-// outcome.
+// on, until one answers: first those of its replicas that are fed, the one that the
+// batch's key belongs to before the others, then the others, with the whole state. Pods
+// that a decider does not understand are not sent to it; their decision is UNSUPPORTED.
+// The attempts that were made are returned with the outcome. It may be called
+// concurrently, and batches go to different replicas then; those for a serial decider
+// wait for each other.
 func (p *Pool) Decide(ctx context.Context, b *driver.Batch) (driver.Decided, []Attempt) {
 	q := &question{pool: p, batch: b}
 	targets := p.names[b.SchedulerName]
@@ -212,214 +220,4 @@ func (p *Pool) Decide(ctx context.Context, b *driver.Batch) (driver.Decided, []A
 		return driver.Decided{Batch: b.ID, Err: q.unfit}, q.attempts // waiting for a decider would not help
 	}
 	return driver.Decided{Batch: b.ID, Err: fmt.Errorf("%w: %s", driver.ErrNoDecider, strings.Join(q.problems, "; "))}, q.attempts
-}
-
-// question is one batch on its way from one decider to the next.
-type question struct {
-	pool     *Pool
-	batch    *driver.Batch
-	attempts []Attempt
-	problems []string
-	unfit    error // of a batch that a decider which is there could not answer
-	snapshot *berthv1.Snapshot
-}
-
-// ask asks one decider's replicas. It is nil if another decider may be asked.
-func (q *question) ask(ctx context.Context, t *target) *driver.Decided {
-	replicas := t.all()
-	if n := len(replicas); n > 0 {
-		first := int(t.turn.Add(1) % uint64(n))
-		replicas = append(replicas[first:], replicas[:first]...)
-	}
-	reachable := slices.DeleteFunc(replicas, func(r *replica) bool { described, _ := r.get(); return described == nil })
-	if len(reachable) == 0 {
-		q.problems = append(q.problems, t.name+": "+t.status())
-		return nil
-	}
-	fed := q.fed(ctx, reachable)
-	reference := &berthv1.DecideRequest_Reference{Reference: &berthv1.StateReference{Epoch: q.batch.Epoch, AtLeastVersion: q.batch.Version}}
-	failed := map[*replica]bool{}
-	for _, r := range fed {
-		decided, err := q.try(ctx, r, &berthv1.DecideRequest{State: reference})
-		if decided != nil || status.Code(err) == codes.DeadlineExceeded {
-			return decided
-		}
-		failed[r] = status.Code(err) != codes.FailedPrecondition // then it is there, and has another state
-	}
-	for _, r := range reachable {
-		if failed[r] {
-			continue
-		}
-		if q.snapshot == nil {
-			state, err := q.pool.config.State(ctx)
-			if err != nil {
-				q.problems = append(q.problems, err.Error())
-				return nil
-			}
-			q.snapshot = state.Snapshot
-		}
-		decided, err := q.try(ctx, r, &berthv1.DecideRequest{State: &berthv1.DecideRequest_Snapshot{Snapshot: q.snapshot}})
-		if decided != nil || status.Code(err) == codes.DeadlineExceeded {
-			return decided
-		}
-	}
-	return nil
-}
-
-// fed returns those of the replicas that are fed. If there is none, and one is being sent
-// the whole state, it waits for that.
-func (q *question) fed(ctx context.Context, replicas []*replica) []*replica {
-	var deadline time.Time
-	for {
-		moved, now := q.pool.motion(), time.Now()
-		var fed []*replica
-		loading := false
-		for _, r := range replicas {
-			p := r.progress()
-			if p.has(q.batch.Epoch, now) {
-				fed = append(fed, r)
-			}
-			loading = loading || p.loading() && p.epoch == q.batch.Epoch && now.Sub(p.since) < maxLoading
-		}
-		if deadline.IsZero() {
-			deadline = now.Add(min(maxLoading, q.pool.config.Timeout))
-		}
-		if len(fed) > 0 || !loading || !deadline.After(now) {
-			return fed
-		}
-		wait := time.NewTimer(deadline.Sub(now))
-		select {
-		case <-moved:
-		case <-wait.C:
-		case <-ctx.Done():
-		}
-		wait.Stop()
-		if ctx.Err() != nil {
-			return nil
-		}
-	}
-}
-
-// try asks one replica with one state. It returns an outcome that is final, or why
-// another may be asked.
-func (q *question) try(ctx context.Context, r *replica, with *berthv1.DecideRequest) (*driver.Decided, error) {
-	b, name := q.batch, r.target.name
-	described, problem := r.get()
-	if described == nil {
-		q.problems = append(q.problems, name+": "+problem)
-		return nil, status.Error(codes.Unavailable, problem)
-	}
-	full := b.Request
-	request := &berthv1.DecideRequest{State: with.GetState(), Pods: full.GetPods(), Seed: full.GetSeed(),
-		Candidates: full.GetCandidates(), Explanation: full.GetExplanation(), Preempt: full.GetPreempt()}
-	began := time.Now()
-	response, err := r.decide(ctx, described, request)
-	q.attempts = append(q.attempts, Attempt{name, status.Code(err), time.Since(began)})
-	if err == nil {
-		if s := request.GetSnapshot(); s != nil && response.GetEpoch() == "" && response.GetVersion() == 0 {
-			response.Epoch, response.Version = s.GetEpoch(), s.GetVersion() // what else could it be about
-		}
-		return &driver.Decided{Batch: b.ID, Decider: name, Response: response}, nil
-	}
-	q.problems = append(q.problems, fmt.Sprintf("%s: %s", name, status.Convert(err).Message()))
-	switch status.Code(err) {
-	case codes.InvalidArgument, codes.Internal, codes.Unknown, codes.DataLoss:
-		// Another replica may be of another build, but the same request rarely
-		// becomes better: the pods back off.
-		return &driver.Decided{Batch: b.ID, Decider: name, Err: fmt.Errorf("decider %s: %w", name, err)}, nil
-	case codes.DeadlineExceeded:
-		q.unfit = fmt.Errorf("decider %s did not answer %d pods within %v", name, len(full.GetPods()), q.pool.config.Timeout)
-	case codes.ResourceExhausted:
-		// Too busy, or grpc's own limit, which it words alike at both ends.
-		if message := status.Convert(err).Message(); strings.Contains(message, "larger than max") {
-			q.unfit = fmt.Errorf("decider %s: %s: raise --max-message-bytes of the watcher and of the decider", name, message)
-		}
-	}
-	return nil, err
-}
-
-// decide asks the replica about the pods that it understands, as many as it takes at a
-// time.
-func (r *replica) decide(ctx context.Context, described *berthv1.DescribeResponse, full *berthv1.DecideRequest) (*berthv1.DecideResponse, error) {
-	ctx, cancel := context.WithTimeout(ctx, r.target.pool.config.Timeout)
-	defer cancel()
-	request, instead := split(full, described)
-	if request == nil {
-		response := &berthv1.DecideResponse{Epoch: full.GetSnapshot().GetEpoch(), Version: full.GetSnapshot().GetVersion(), Decisions: instead}
-		if r := full.GetReference(); r != nil {
-			response.Epoch, response.Version = r.GetEpoch(), r.GetAtLeastVersion()
-		}
-		return response, nil
-	}
-	response, err := r.client.Decide(ctx, request)
-	if err != nil {
-		return nil, err
-	}
-	if merged := merge(instead, response.GetDecisions()); merged != nil {
-		response.Decisions = merged
-		return response, nil
-	}
-	return nil, errors.New("it did not answer pod by pod")
-}
-
-// split leaves in the request the pods whose every constraint the decider
-// understands, as many as it takes at a time, and returns for the others a
-// decision in its place: UNSUPPORTED, or NOT_DECIDED for those beyond. In
-// instead, nil stands for the pods that are left; it is nil if all are. The
-// request is nil if none is left.
-func split(full *berthv1.DecideRequest, described *berthv1.DescribeResponse) (request *berthv1.DecideRequest, instead []*berthv1.Decision) {
-	left, most := 0, int(described.GetLimits().GetMaxPods())
-	decisions := make([]*berthv1.Decision, len(full.GetPods()))
-	for i, pod := range full.GetPods() {
-		for _, name := range pod.GetConstraints() {
-			if !slices.Contains(described.GetConstraints(), name) {
-				decisions[i] = &berthv1.Decision{
-					PodUid:  pod.GetUid(),
-					Outcome: berthv1.Outcome_OUTCOME_UNSUPPORTED,
-					Refusal: &berthv1.Refusal{Constraint: name, Message: "the decider did not declare this constraint"},
-				}
-				break
-			}
-		}
-		switch {
-		case decisions[i] != nil:
-		case most > 0 && left == most:
-			decisions[i] = &berthv1.Decision{PodUid: pod.GetUid(), Outcome: berthv1.Outcome_OUTCOME_NOT_DECIDED}
-		default:
-			left++
-		}
-	}
-	switch left {
-	case len(decisions):
-		return full, nil
-	case 0:
-		return nil, decisions
-	}
-	request = &berthv1.DecideRequest{State: full.GetState(), Seed: full.GetSeed(), Candidates: full.GetCandidates(), Explanation: full.GetExplanation(), Preempt: full.GetPreempt()}
-	for i, pod := range full.GetPods() {
-		if decisions[i] == nil {
-			request.Pods = append(request.Pods, pod)
-		}
-	}
-	return request, decisions
-}
-
-// merge puts the answers where instead has nil. It returns nil if there are not
-// as many answers as gaps.
-func merge(instead, answers []*berthv1.Decision) []*berthv1.Decision {
-	if instead == nil {
-		return answers
-	}
-	for i := range instead {
-		if instead[i] == nil {
-			if len(answers) == 0 {
-				return nil
-			}
-			instead[i], answers = answers[0], answers[1:]
-		}
-	}
-	if len(answers) > 0 {
-		return nil
-	}
-	return instead
 }

@@ -117,6 +117,9 @@ func run(t *testing.T, config Config) running {
 	t.Helper()
 	r := running{changed: make(chan struct{}, 1000)}
 	config.Changed = func() { r.changed <- struct{}{} }
+	if config.Capacity == nil {
+		config.Capacity = func(map[string]int) {}
+	}
 	if config.State == nil {
 		config.State = func(context.Context) (driver.State, error) { return state(t), nil }
 	}
@@ -315,14 +318,15 @@ func TestReplicasBehindOneName(t *testing.T) {
 	next := serve(t, "127.0.0.1:0", service.Config{Policy: policy.Random(), InstanceID: "new"})
 	name := manual.NewBuilderWithScheme("replicas")
 	name.InitialState(resolver.State{Addresses: []resolver.Address{{Addr: old.address}}})
-	resolver.Register(name)
-	r := run(t, Config{Deciders: names("replicas:///deciders")})
+	r := run(t, Config{Deciders: names("replicas:///deciders"), Resolvers: []resolver.Builder{name}})
 	r.wait(t, "replicas:///deciders")
 
 	first, _ := r.Decide(t.Context(), batch(t))
 	name.UpdateState(resolver.State{Addresses: []resolver.Address{{Addr: old.address}, {Addr: next.address}}})
-	for answer := first; answer.Response.GetConfigDigest() == first.Response.GetConfigDigest(); {
-		answer, _ = r.Decide(t.Context(), batch(t)) // until the new one has its turn
+	for i, answer := 0, first; answer.Response.GetConfigDigest() == first.Response.GetConfigDigest(); i++ {
+		b := batch(t)
+		b.Key = fmt.Sprint(i) // until one belongs to the new one, and that is there
+		answer, _ = r.Decide(t.Context(), b)
 	}
 	name.UpdateState(resolver.State{Addresses: []resolver.Address{{Addr: next.address}}})
 	for limit := time.Now().Add(20 * time.Second); len(r.targets[0].all()) != 1; {

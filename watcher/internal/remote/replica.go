@@ -28,6 +28,8 @@ type replica struct {
 	// changed has an element when its connection was made or has ended since it was last
 	// asked who it is.
 	changed connections
+	// batches are those that it has. None is added once it is none of its target's replicas.
+	batches sync.WaitGroup
 
 	mu        sync.Mutex                // guards what follows
 	described *berthv1.DescribeResponse // nil while it is not reachable

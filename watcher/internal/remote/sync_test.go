@@ -33,6 +33,9 @@ type scripted struct {
 	berthv1.UnimplementedDeciderServiceServer
 	instance string
 	unread   []string
+	serial   bool
+	// decides may wait, or refuse to decide.
+	decides func(context.Context) error
 	// commit answers the nth commit, from 1; nil is as it should be. A message with a
 	// resync makes it pass over everything until the next begin.
 	commit func(n int, c *berthv1.SyncCommit) (*berthv1.SyncResponse, error)
@@ -60,7 +63,8 @@ func (s *scripted) Describe(context.Context, *berthv1.DescribeRequest) (*berthv1
 			return nil, err
 		}
 	}
-	return &berthv1.DescribeResponse{Name: "scripted", InstanceId: s.instance, UnreadState: s.unread}, nil
+	return &berthv1.DescribeResponse{Name: "scripted", InstanceId: s.instance, UnreadState: s.unread,
+		Limits: &berthv1.Limits{Serial: s.serial}}, nil
 }
 
 // note changes what is guarded, and tells those who wait.
@@ -162,6 +166,11 @@ func (s *scripted) Sync(stream berthv1.DeciderService_SyncServer) error {
 }
 
 func (s *scripted) Decide(ctx context.Context, r *berthv1.DecideRequest) (*berthv1.DecideResponse, error) {
+	if s.decides != nil {
+		if err := s.decides(ctx); err != nil {
+			return nil, err
+		}
+	}
 	state := r.GetSnapshot()
 	if reference := r.GetReference(); reference != nil {
 		for waiting := true; waiting; { // for the version
@@ -303,8 +312,14 @@ func replaced[R any](records, now []R, removed []string, key func(R) string) []R
 // ask asks about one pod at the source's version, and says how it was answered.
 func (r running) ask(t *testing.T, s *source) (driver.Decided, string) {
 	t.Helper()
+	return r.askAbout(t, s, "")
+}
+
+// askAbout is ask with a key for the batch.
+func (r running) askAbout(t *testing.T, s *source, key string) (driver.Decided, string) {
+	t.Helper()
 	now, _ := s.get(t.Context())
-	b := &driver.Batch{ID: 1, SchedulerName: "berth", Epoch: "e", Version: now.Snapshot.GetVersion(),
+	b := &driver.Batch{ID: 1, SchedulerName: "berth", Key: key, Epoch: "e", Version: now.Snapshot.GetVersion(),
 		Request: &berthv1.DecideRequest{Pods: []*berthv1.Pod{{Uid: "web"}}}}
 	decided, attempts := r.Decide(t.Context(), b)
 	var ended []string
@@ -574,29 +589,43 @@ func TestFedBeforeItIsIntroduced(t *testing.T) {
 	}
 }
 
-// Two replicas behind one name are fed the same, take turns, and do without each other.
+// Two replicas behind one name are fed the same, and do without each other.
 func TestTwoReplicas(t *testing.T) {
 	one, two := &scripted{instance: "one"}, &scripted{instance: "two"}
 	first, second := one.start(t), two.start(t)
-	name := manual.NewBuilderWithScheme("two")
-	name.InitialState(resolver.State{Addresses: []resolver.Address{{Addr: first.address}, {Addr: second.address}}})
-	resolver.Register(name)
 	cluster := newSource(node("a"))
-	r := run(t, Config{Deciders: names("two:///deciders"), State: cluster.get})
+	r := run(t, Config{Deciders: names("two:///deciders"), Resolvers: behind("two", first, second), State: cluster.get})
 	r.settled(t, 1)
 	r.settled(t, cluster.change(r.Pool, changes(pod("p", "a"))))
-	for range 4 {
-		r.ask(t, cluster)
+	for i := range 20 {
+		r.askAbout(t, cluster, fmt.Sprint(i))
 	}
-	if want := []string{"reference 2", "reference 2"}; !slices.Equal(one.asked, want) || !slices.Equal(two.asked, want) {
-		t.Errorf("asked %v and %v, want %v of both", one.asked, two.asked, want)
+	one.mu.Lock()
+	two.mu.Lock()
+	for _, d := range []*scripted{one, two} {
+		if len(d.asked) == 0 || slices.ContainsFunc(d.asked, func(asked string) bool { return asked != "reference 2" }) {
+			t.Errorf("%s was asked %v, want only by reference, and not never", d.instance, d.asked)
+		}
 	}
+	one.mu.Unlock()
+	two.mu.Unlock()
 	first.kill()
-	for range 2 {
-		if decided, attempts := r.ask(t, cluster); decided.Response.GetConfigDigest() != "two" {
+	for i := range 2 {
+		if decided, attempts := r.askAbout(t, cluster, fmt.Sprint(i)); decided.Response.GetConfigDigest() != "two" {
 			t.Errorf("answered by %q, %v after %s", decided.Response.GetConfigDigest(), decided.Err, attempts)
 		}
 	}
+}
+
+// behind looks up a name of the scheme, behind which are these.
+func behind(scheme string, deciders ...*served) []resolver.Builder {
+	name := manual.NewBuilderWithScheme(scheme)
+	var addresses []resolver.Address
+	for _, d := range deciders {
+		addresses = append(addresses, resolver.Address{Addr: d.address})
+	}
+	name.InitialState(resolver.State{Addresses: addresses})
+	return []resolver.Builder{name}
 }
 
 // A replica that has lost its state between the delta and the question is asked again

@@ -10,13 +10,14 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/resolver"
 	"google.golang.org/grpc/serviceconfig"
 	"k8s.io/klog/v2"
+
+	"github.com/berth-scheduler/berth/watcher/internal/route"
 )
 
 // resolvePause is how often a name is looked up again. A name server's answer may be kept
@@ -29,28 +30,40 @@ type target struct {
 	pool    *Pool
 	builder resolver.Builder
 	parsed  resolver.Target
-	turn    atomic.Uint64 // counts batches, so that replicas take turns
+	turn    chan struct{} // has an element while a serial decider is asked
 	lost    chan struct{} // has an element when a replica's connection has ended
 
-	mu       sync.Mutex          // guards what follows; run alone changes it
-	replicas map[string]*replica // by address
-	problem  string              // why there are none
+	mu       sync.Mutex          // guards what follows
+	replicas map[string]*replica // by address; run alone changes it
+	problem  string              // why there are none; run alone changes it
+	router   *route.Router       // knows those of replicas
 }
 
 // newTarget finds who can look the name up, as grpc.NewClient does.
 func newTarget(p *Pool, name string) (*target, error) {
-	t := &target{name: name, pool: p, lost: make(chan struct{}, 1), replicas: map[string]*replica{}, problem: "not connected yet"}
+	t := &target{name: name, pool: p, turn: make(chan struct{}, 1), lost: make(chan struct{}, 1),
+		replicas: map[string]*replica{}, problem: "not connected yet", router: route.New(route.Config{})}
 	for _, full := range []string{name, "dns:///" + name} {
 		u, err := url.Parse(full)
 		if err != nil {
 			continue
 		}
-		if t.builder = resolver.Get(u.Scheme); t.builder != nil {
+		if t.builder = p.resolver(u.Scheme); t.builder != nil {
 			t.parsed = resolver.Target{URL: *u}
 			return t, nil
 		}
 	}
-	return nil, fmt.Errorf("decider %q: not a gRPC target: give HOST:PORT, dns:///NAME:PORT or unix:///PATH", name)
+	return nil, fmt.Errorf("decider %q: not a gRPC target: give HOST:PORT, dns:///NAME:PORT, kubernetes:///NAMESPACE/SERVICE:PORT or unix:///PATH", name)
+}
+
+// resolver returns who looks targets of the scheme up; nil if nobody does.
+func (p *Pool) resolver(scheme string) resolver.Builder {
+	for _, b := range p.config.Resolvers {
+		if b.Scheme() == scheme {
+			return b
+		}
+	}
+	return resolver.Get(scheme)
 }
 
 // run keeps a connection to every replica until ctx ends.
@@ -70,9 +83,15 @@ func (t *target) run(ctx context.Context) {
 	for {
 		select {
 		case <-found.news:
-			endpoints, err := found.take()
-			if err != nil { // what was found before is kept
-				t.set(t.replicas, err.Error())
+			endpoints, anew, err := found.take()
+			problem := "its name has no addresses"
+			if err != nil {
+				if problem = err.Error(); problem != t.problem {
+					klog.FromContext(ctx).Info("Decider's name cannot be looked up, and what was found before is kept", "decider", t.name, "err", problem)
+				}
+			}
+			if !anew {
+				t.set(t.replicas, problem)
 				break
 			}
 			replicas := map[string]*replica{}
@@ -90,13 +109,18 @@ func (t *target) run(ctx context.Context) {
 				}
 				replicas[address] = r
 			}
+			before := t.replicas
+			t.set(replicas, problem)
 			for address, cancel := range running {
 				if replicas[address] == nil {
-					cancel()
+					wg.Go(func() {
+						before[address].batches.Wait() // which it may still answer
+						cancel()
+					})
 					delete(running, address)
 				}
 			}
-			t.set(replicas, "its name has no addresses")
+			t.pool.moved()
 		case <-t.lost:
 			names.ResolveNow(resolver.ResolveNowOptions{})
 		case <-again.C:
@@ -125,6 +149,54 @@ func (t *target) set(replicas map[string]*replica, problem string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.replicas, t.problem = replicas, problem
+	t.router.Set(slices.Collect(maps.Keys(replicas)))
+}
+
+// begin picks one of the replicas that may be asked for a batch, and notes that it has it.
+// It is nil if there is none; else there must be one call of done.
+func (t *target) begin(key string, pods int, may func(*replica) bool) *replica {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	address, ok := t.router.Pick(time.Now(), key, func(address string) bool { return !may(t.replicas[address]) })
+	if !ok {
+		return nil
+	}
+	t.router.Began(address, pods)
+	r := t.replicas[address]
+	r.batches.Add(1)
+	return r
+}
+
+// beginFree is begin, of those that have nothing to do and are well.
+func (t *target) beginFree(key string, pods int, may func(*replica) bool) *replica {
+	now := time.Now()
+	return t.begin(key, pods, func(r *replica) bool { return t.router.Free(now, r.address) && may(r) })
+}
+
+// done says what became of a batch at a replica. took is 0 if that was no measure.
+func (t *target) done(r *replica, pods int, took time.Duration, result route.Result) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.router.Done(time.Now(), r.address, pods, took, result)
+	r.batches.Done()
+}
+
+// hedgeAfter is how long a batch may take before it is sent to another replica, too. It is
+// false if that is not known, or there is no other.
+func (t *target) hedgeAfter(pods int) (time.Duration, bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if len(t.replicas) < 2 {
+		return 0, false
+	}
+	return t.router.HedgeAfter(pods)
+}
+
+// breaker is the state of the replica's.
+func (t *target) breaker(r *replica) route.State {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.router.Breaker(time.Now(), r.address)
 }
 
 // all returns the replicas in the order of their addresses.
@@ -132,6 +204,12 @@ func (t *target) all() []*replica {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return slices.SortedFunc(maps.Values(t.replicas), func(a, b *replica) int { return cmp.Compare(a.address, b.address) })
+}
+
+// reachable returns those that have introduced themselves, in the order of their
+// addresses.
+func (t *target) reachable() []*replica {
+	return slices.DeleteFunc(t.all(), func(r *replica) bool { described, _ := r.get(); return described == nil })
 }
 
 // status says why no replica is reachable; empty if one is.
@@ -159,7 +237,8 @@ type resolution struct {
 
 	mu        sync.Mutex // guards what follows
 	endpoints []resolver.Endpoint
-	err       error
+	anew      bool  // they were not taken yet
+	err       error // since then
 }
 
 // UpdateState implements resolver.ClientConn.
@@ -170,27 +249,29 @@ func (r *resolution) UpdateState(s resolver.State) error {
 			endpoints = append(endpoints, resolver.Endpoint{Addresses: []resolver.Address{a}})
 		}
 	}
-	r.put(endpoints, nil)
+	r.put(func() { r.endpoints, r.anew, r.err = endpoints, true, nil })
 	return nil
 }
 
 // ReportError implements resolver.ClientConn.
-func (r *resolution) ReportError(err error) { r.put(nil, err) }
+func (r *resolution) ReportError(err error) { r.put(func() { r.err = err }) }
 
-func (r *resolution) put(endpoints []resolver.Endpoint, err error) {
+func (r *resolution) put(change func()) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.endpoints, r.err = endpoints, err
+	change()
 	select {
 	case r.news <- struct{}{}:
 	default: // what was there before is of no interest any more
 	}
 }
 
-func (r *resolution) take() ([]resolver.Endpoint, error) {
+// take returns what was found last, whether that is news, and the error since.
+func (r *resolution) take() (endpoints []resolver.Endpoint, anew bool, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.endpoints, r.err
+	anew, r.anew = r.anew, false
+	return r.endpoints, anew, r.err
 }
 
 // NewAddress implements resolver.ClientConn.

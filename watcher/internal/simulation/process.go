@@ -9,6 +9,7 @@ import (
 
 	"github.com/berth-scheduler/berth/watcher/internal/driver"
 	"github.com/berth-scheduler/berth/watcher/internal/fence"
+	"github.com/berth-scheduler/berth/watcher/internal/route"
 )
 
 // The terms of the Lease. Others wait hardly longer than the holder renews, so that a
@@ -48,6 +49,7 @@ type process struct {
 	w         *world
 	number    int
 	driver    *driver.Driver
+	router    *route.Router
 	informers [kinds]*informer
 	phase     processPhase
 
@@ -94,8 +96,13 @@ func (w *world) start() *process {
 			Deciders: map[string]int{schedulerName: 2}, Seed: uint64(w.source.at(keyStart, uint64(w.started))),
 			MaxBatch: maxBatch, MaxBinding: maxBinding,
 		}),
-		seen: ^uint64(0),
+		seen: ^uint64(0), router: route.New(route.Config{}),
 	}
+	var replicas []string
+	for _, r := range w.replicas {
+		replicas = append(replicas, r.name)
+	}
+	p.router.Set(replicas)
 	w.processes = append(w.processes, p)
 	w.say("%s starts", p)
 	for k := range kinds {
@@ -178,7 +185,7 @@ func (p *process) lead() {
 	w.say("%s leads, in %s", p, p.epoch)
 	p.step(driver.Leads{Epoch: p.epoch})
 	p.fed = p.driver.Version()
-	p.step(p.deciders())
+	p.step(p.capacity())
 	p.checkInherited()
 }
 

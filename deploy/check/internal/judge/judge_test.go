@@ -570,6 +570,11 @@ func TestPodRules(t *testing.T) {
 			bind(w("1"), "a").later().bind(w("2", spread()), "c"), ""},
 		{"spread of simultaneous binds", begin().add(a, c, w("1", spread()), w("2", spread()), w("3", spread())).
 			bind(w("1", spread()), "a").bind(w("2", spread()), "a").bind(w("3", spread()), "c"), ""},
+		{"spread of simultaneous binds of which nobody heard the answer", begin().add(a, c, w("1", spread()), w("2", spread()), w("3", spread())).
+			answer(w("1", spread()), "a", "a", 504).answer(w("2", spread()), "a", "a", 504).answer(w("3", spread()), "c", "a", 504).
+			update(on(w("1", spread()), "a")).update(on(w("2", spread()), "a")).update(on(w("3", spread()), "c")), ""},
+		{"a bind of which nobody heard the answer and that came to nothing", begin().add(a, c, w("1", spread()), w("2", spread()), w("3", spread())).
+			bind(w("1", spread()), "a").later().answer(w("3", spread()), "c", "a", 504).bind(w("2", spread()), "a"), "TopologySpread ns/2 a Lost ns/3 "},
 		{"spread without the label", begin().add(bare, a, w("1", spread())).bind(w("1", spread()), "bare"), "TopologySpread ns/1 bare"},
 		{"too few domains", begin().add(a, w("1"), w("2", spread(minDomains(2)))).
 			bind(w("1"), "a").later().bind(w("2", spread(minDomains(2))), "a"), "TopologySpread ns/2 a"},
@@ -603,4 +608,11 @@ func TestPodRules(t *testing.T) {
 			}
 		})
 	}
+	t.Run("binds that were not logged count as simultaneous with the one before", func(t *testing.T) {
+		report := Judge(begin().add(a, c, w("1", spread()), w("2", spread()), w("3", spread())).bind(w("1", spread()), "a").
+			update(on(w("2", spread()), "a")).update(on(w("3", spread()), "c")).Input)
+		if len(report.Violations) > 0 || len(report.Incomplete) != 1 {
+			t.Errorf("violations %q, incomplete %q", brief(report.Violations), report.Incomplete)
+		}
+	})
 }

@@ -5,7 +5,6 @@
 package judge
 
 import (
-	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -40,7 +39,7 @@ func Judge(in Input) Report {
 		names: map[string]bool{},
 		nodes: map[string]*corev1.Node{}, gone: map[string]bool{},
 		byUID: map[types.UID]*pod{}, byName: map[string][]*pod{},
-		on: map[string][]*pod{}, averse: map[*pod]bool{}, namespaces: map[string]*corev1.Namespace{}, answered: map[string][]*audit.Bind{},
+		on: map[string][]*pod{}, averse: map[*pod]bool{}, namespaces: map[string]*corev1.Namespace{}, effective: map[string][]*audit.Bind{},
 		lease: in.Lease,
 		// Empty lists, not absent ones: the report is read by scripts as JSON.
 		report: Report{
@@ -51,14 +50,12 @@ func Judge(in Input) Report {
 	for _, name := range in.SchedulerNames {
 		r.names[name] = true
 	}
-	for i := range in.Binds {
-		if b := &in.Binds[i]; b.OK() {
-			r.answered[b.Namespace+"/"+b.Pod] = append(r.answered[b.Namespace+"/"+b.Pod], b)
-			r.binds = append(r.binds, b)
-		}
+	records := inOrder(in.Records)
+	r.binds = landed(in, records)
+	for _, b := range r.binds {
+		r.effective[b.Namespace+"/"+b.Pod] = append(r.effective[b.Namespace+"/"+b.Pod], b)
 	}
-	slices.SortStableFunc(r.binds, func(a, b *audit.Bind) int { return a.Received.Compare(b.Received) })
-	r.run(in.Records, in.Until)
+	r.run(records, in.Until)
 	r.judgeEnd(in.PendingFit)
 	r.judgeBinds(in.Binds)
 	return r.report
@@ -83,10 +80,10 @@ type replay struct {
 
 	terms []term
 	gaps  []history.Record
-	// answered are the binds answered 2xx, by namespace/name of the pod.
-	answered map[string][]*audit.Bind
-	binds    []*audit.Bind // answered 2xx, in order of time
-	began    time.Time     // when the recorder had synced, zero when it did not say
+	// effective are the binds that took effect, by namespace/name of the pod.
+	effective map[string][]*audit.Bind
+	binds     []*audit.Bind // the same in order of time
+	began     time.Time     // when the recorder had synced, zero when it did not say
 }
 
 // pod is one incarnation of a pod: its last state and what happened to it.
@@ -119,13 +116,9 @@ func (p *pod) pending() bool {
 	return !p.deleted && p.Spec.NodeName == "" && p.DeletionTimestamp == nil && !p.finished()
 }
 
-// run applies the records in order of resourceVersion. What was so before
+// run applies the records, which are in order of resourceVersion. What was so before
 // every kind was synced is where the replay begins: it is not judged.
 func (r *replay) run(records []history.Record, until uint64) {
-	records = slices.Clone(records)
-	slices.SortStableFunc(records, func(a, b history.Record) int {
-		return cmp.Compare(a.ResourceVersion, b.ResourceVersion)
-	})
 	for _, kind := range history.Kinds {
 		i := slices.IndexFunc(records, func(rec history.Record) bool {
 			return rec.Type == history.Synced && rec.Kind == kind
@@ -271,10 +264,10 @@ func (r *replay) remove(p *pod) {
 	r.on[p.Spec.NodeName] = slices.DeleteFunc(r.on[p.Spec.NodeName], func(o *pod) bool { return o == p })
 }
 
-// answer returns the bind of p to its node that was answered 2xx, nil when
-// the log has none.
+// answer returns the bind of p to its node that took effect, nil when the log has
+// none.
 func (r *replay) answer(p *pod) *audit.Bind {
-	for _, b := range r.answered[p.name()] {
+	for _, b := range r.effective[p.name()] {
 		if (b.UID == "" || b.UID == string(p.UID)) && (b.Node == "" || b.Node == p.Spec.NodeName) {
 			return b
 		}
