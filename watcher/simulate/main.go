@@ -34,6 +34,9 @@ import (
 // enough is how many seeds must have had everything.
 const enough = 3000
 
+// mostLines are the most of a story that are printed.
+const mostLines = 300
+
 func main() {
 	c := &campaign{}
 	flag.IntVar(&c.seeds, "seeds", 20000, "how many seeds to try")
@@ -112,7 +115,11 @@ func found(s *simulation.Story, asJSON bool) error {
 func printStory(s *simulation.Story) {
 	fmt.Printf("seed %d breaks the law %q at %v: %s\n", s.Seed, s.Broken.Law, s.Broken.At, s.Broken.What)
 	fmt.Printf("left of it: %d acts, faults: %s\n\n", s.Acts, strings.Join(s.Faults, ", "))
-	fmt.Println(strings.Join(s.Lines, "\n"))
+	lines := s.Lines
+	if left := len(lines) - mostLines; left > 0 { // in the middle something goes round and round
+		lines = slices.Concat(lines[:mostLines/2], []string{fmt.Sprintf("... %d lines ...", left)}, lines[len(lines)-mostLines/2:])
+	}
+	fmt.Println(strings.Join(lines, "\n"))
 	fmt.Printf("\nagain: go run ./watcher/simulate --seed %d\n", s.Seed)
 }
 

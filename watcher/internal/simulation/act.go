@@ -433,11 +433,12 @@ func (w *world) crashDecider(d *draw) bool {
 	w.say("%s crashes", r.name)
 	r.down = true
 	r.crashes++
+	w.decidersChanged(false)
 	w.in(d.between(20*time.Millisecond, 4*time.Second), nil, func() {
 		if r.down {
 			w.say("%s is back", r.name)
 			r.down = false
-			w.decidersChanged()
+			w.decidersChanged(true)
 		}
 	})
 	return true

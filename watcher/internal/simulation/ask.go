@@ -3,12 +3,14 @@ package simulation
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"google.golang.org/protobuf/proto"
 
 	berthv1 "github.com/berth-scheduler/berth/proto/berth/v1"
 	"github.com/berth-scheduler/berth/watcher/internal/driver"
+	"github.com/berth-scheduler/berth/watcher/internal/route"
 )
 
 // deadline is how long a decider may take.
@@ -31,8 +33,8 @@ type question struct {
 	response *berthv1.DecideResponse
 }
 
-// deciders says how many replicas there are.
-func (p *process) deciders() driver.Event {
+// capacity says how many replicas can decide side by side.
+func (p *process) capacity() driver.Event {
 	up := 0
 	for _, r := range p.w.replicas {
 		if !r.down {
@@ -42,33 +44,42 @@ func (p *process) deciders() driver.Event {
 	return driver.CapacityChanged{Batches: map[string]int{schedulerName: max(up, 1)}}
 }
 
-// decidersChanged tells those that lead that a decider was reached.
-func (w *world) decidersChanged() {
+// decidersChanged tells those that lead that a replica came or went.
+func (w *world) decidersChanged(reached bool) {
 	for _, p := range w.processes {
 		if p.phase == leading || p.phase == stopping {
-			p.step(p.deciders())
+			p.step(p.capacity())
+			if reached {
+				p.step(driver.DecidersChanged{})
+			}
 			p.collect()
 		}
 	}
 }
 
-// ask asks a replica about a batch.
+// ask asks the deciders about a batch.
 func (p *process) ask(b *driver.Batch) {
-	w := p.w
-	w.tally.Batches++
-	q := p.questions[b.ID]
-	d := w.source.at(keyAsk, uint64(p.number), b.ID)
-	keys := []uint64{uint64(p.number), b.ID}
-	if w.telling {
-		w.say("%s asks about batch %d at version %d: %s", p, b.ID, b.Version, names(b.Request.GetPods()))
+	p.w.tally.Batches++
+	if p.w.telling {
+		p.w.say("%s asks about batch %d at version %d: %s", p, b.ID, b.Version, names(b.Request.GetPods()))
 	}
-	n := w.router.Pick(p.wall(), len(w.replicas), func(i int) bool { return !w.replicas[i].down })
-	if n < 0 {
+	p.askNext(p.questions[b.ID], p.w.source.at(keyAsk, uint64(p.number), b.ID), map[string]bool{})
+}
+
+// askNext asks a replica that was not asked before.
+func (p *process) askNext(q *question, d draw, tried map[string]bool) {
+	w, b := p.w, q.batch
+	keys := []uint64{uint64(p.number), b.ID}
+	name, ok := p.router.Pick(p.steady(), b.Key, func(replica string) bool { return tried[replica] })
+	if !ok {
 		p.hear(q, d.between(time.Millisecond, 5*time.Millisecond), "nobody", nil, driver.ErrNoDecider)
 		return
 	}
-	w.router.Began(p.wall(), n)
-	r := w.replicas[n]
+	tried[name] = true
+	pods, began := len(b.Request.GetPods()), p.steady()
+	p.router.Began(name, pods)
+	done := func(result route.Result) { p.router.Done(p.steady(), name, pods, p.steady().Sub(began), result) }
+	r := w.replicas[slices.IndexFunc(w.replicas, func(r *replica) bool { return r.name == name })]
 	crashes := r.crashes
 	there, back := d.between(time.Millisecond, 15*time.Millisecond), d.between(time.Millisecond, 15*time.Millisecond)
 	if w.inject(SlowDecider, 150, keys...) {
@@ -79,15 +90,17 @@ func (p *process) ask(b *driver.Batch) {
 		state = p.driver.State().Snapshot
 	}
 	w.in(there, p, func() {
+		if r.down || r.crashes != crashes {
+			done(route.Failed)
+			p.askNext(q, d, tried)
+			return
+		}
 		if state == nil {
 			state = p.driver.State().Snapshot
 		}
 		decider := fmt.Sprintf("decider-%d", b.Fallback)
 		answer, err := p.answer(q, state, &decider, d)
-		if r.crashes != crashes {
-			answer, err = nil, fmt.Errorf("%w: %s is gone", driver.ErrNoDecider, r.name)
-		}
-		p.reply(q, d, back, decider, answer, err, func(failed bool) { w.router.Done(p.wall(), n, failed) })
+		p.reply(q, d, back, decider, answer, err, done)
 	})
 }
 
@@ -170,22 +183,24 @@ func (p *process) lie(q *question, answer *berthv1.DecideResponse, state *berthv
 }
 
 // reply takes an answer back, in one of many ways.
-func (p *process) reply(q *question, d draw, back time.Duration, decider string, answer *berthv1.DecideResponse, err error, done func(failed bool)) {
+func (p *process) reply(q *question, d draw, back time.Duration, decider string, answer *berthv1.DecideResponse, err error, done func(route.Result)) {
 	w := p.w
 	keys := []uint64{uint64(p.number), q.batch.ID}
-	w.in(back, nil, func() { done(err != nil) })
 	late := errors.New("no answer in time")
 	switch {
 	case w.inject(LostReply, 100, keys...):
+		w.in(deadline, p, func() { done(route.Late) })
 		p.hear(q, deadline, decider, nil, late)
 		return
 	case w.inject(LateReply, 100, keys...):
+		w.in(deadline, p, func() { done(route.Late) })
 		p.hear(q, deadline, decider, nil, late)
 		p.hear(q, deadline+d.between(time.Millisecond, 2*time.Second), decider, answer, err)
 		return
 	case w.inject(ReorderedReply, 100, keys...):
 		back += d.between(50*time.Millisecond, time.Second)
 	}
+	w.in(back, p, func() { done(route.OK) })
 	p.hear(q, back, decider, answer, err)
 	if w.inject(DuplicateReply, 150, keys...) {
 		p.hear(q, back+d.between(time.Microsecond, time.Second), decider, answer, err)

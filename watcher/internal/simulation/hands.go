@@ -117,6 +117,12 @@ func (p *process) read(r driver.Read) {
 func (p *process) nominate(n driver.Nominate) {
 	w := p.w
 	p.nominal++
+	for uid, e := range w.evicted {
+		if e.process == p && e.by.UID == n.Pod.UID && e.node != n.Node {
+			e.off = true
+			w.evicted[uid] = e
+		}
+	}
 	d := w.source.at(keyNominate, serial(n.Pod.UID), uint64(p.number), uint64(p.nominal))
 	err := error(nil)
 	if !p.mayStart() || w.inject(NominateFailure, 200, serial(n.Pod.UID), uint64(p.nominal)) {

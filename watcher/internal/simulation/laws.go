@@ -30,6 +30,7 @@ const (
 	lawApart      = "between pods"      // our commits together break no constraint between pods
 	lawAside      = "nominated space"   // room set aside for the more important is not given away
 	lawFence      = "one leader"        // no binding arrives when another process has the Lease
+	lawInherited  = "inherited"         // a new leader knows what was bound before it
 	lawState      = "state"             // no decision about another state is committed
 	lawBlame      = "blame"             // no decider is blamed for an honest answer
 	lawVictims    = "victims"           // only the less important are evicted, once
@@ -46,7 +47,7 @@ const (
 
 // Laws are the names of all laws.
 var Laws = []string{lawOnePlace, lawNotLost, lawPath, lawPromise, lawWithdrawn, lawOnce, lawRoom, lawOvercommit, lawApart, lawAside,
-	lawFence, lawState, lawBlame, lawVictims, lawOnePreempt, lawMissed, lawStarved, lawPlaced, lawRest, lawTruth, lawFeed, lawTimer, lawNoPanic}
+	lawFence, lawInherited, lawState, lawBlame, lawVictims, lawOnePreempt, lawMissed, lawStarved, lawPlaced, lawRest, lawTruth, lawFeed, lawTimer, lawNoPanic}
 
 // mostPassed is how many batches in a row may leave out a pod that could be in them:
 // there are no more than a dozen pods, and all but those that fail leave the queue.
@@ -261,9 +262,6 @@ func (p *process) checkCommits(binds []driver.Bind) {
 		if r == nil || !r.open() || r.free(nobody) < 0 {
 			w.fail(lawRoom, "%s binds %s to %s, which has no room for it or is closed", p, b.Pod.UID, b.Node)
 		}
-		if !q.honest {
-			continue
-		}
 		important := func(m *berthv1.PlacedPod) bool {
 			return m.GetUid() != string(b.Pod.UID) && m.GetPriority() > priority(b.Pod)
 		}
@@ -351,6 +349,16 @@ func (p *process) checkHeard(q *question, again bool, ev driver.Decided) {
 	}
 }
 
+// checkInherited is the law of a leader that begins.
+func (p *process) checkInherited() {
+	for _, q := range p.inherited {
+		now := p.w.server.pod(q.Name)
+		if now != nil && now.UID == q.UID && p.driver.Where(q.UID).Node == "" {
+			p.w.fail(lawInherited, "%s begins to lead and does not know that %s is on %s", p, q.UID, q.Spec.NodeName)
+		}
+	}
+}
+
 // checkFence is the law of a binding that arrives: another process that has the Lease by
 // then may have looked already what is where.
 func (w *world) checkFence(p *process, b driver.Bind) {
@@ -370,9 +378,18 @@ func (w *world) checkBound(p *process, b driver.Bind) {
 
 // eviction is a victim that is under way out.
 type eviction struct {
-	by      types.UID
+	process *process
+	by      *corev1.Pod
 	node    string
 	budgets []string
+	// off says that the preemption was called off: the victim was asked by then.
+	off bool
+}
+
+// goesOn says whether the pod still waits for the room.
+func (w *world) goesOn(e eviction) bool {
+	by := w.server.pod(e.by.Name)
+	return !e.off && by != nil && by.UID == e.by.UID && waits(by)
 }
 
 // checkEvicted is the laws of an eviction that is carried out.
@@ -381,8 +398,8 @@ func (w *world) checkEvicted(p *process, e driver.Evict) {
 	if v == nil || v.UID != e.Victim.UID {
 		return
 	}
-	if before, ok := w.evicted[v.UID]; ok && before.by != e.By.UID {
-		w.fail(lawVictims, "%s evicts %s for %s, which was evicted for %s", p, v.UID, e.By.UID, before.by)
+	if before, ok := w.evicted[v.UID]; ok && before.process == p && before.by.UID != e.By.UID {
+		w.fail(lawVictims, "%s evicts %s for %s, which was evicted for %s", p, v.UID, e.By.UID, before.by.UID)
 	}
 	if priority(v) >= priority(e.By) {
 		w.fail(lawVictims, "%s evicts %s, which is not less important than %s", p, v.UID, e.By.UID)
@@ -390,7 +407,7 @@ func (w *world) checkEvicted(p *process, e driver.Evict) {
 	if v.Spec.NodeName != e.Node {
 		w.fail(lawVictims, "%s evicts %s from %s, which is on %s", p, v.UID, e.Node, v.Spec.NodeName)
 	}
-	mine := eviction{by: e.By.UID, node: e.Node}
+	mine := eviction{process: p, by: e.By, node: e.Node}
 	for _, b := range w.server.budgets() {
 		if selector, err := metav1.LabelSelectorAsSelector(b.Spec.Selector); err == nil && selector.Matches(labels.Set(v.Labels)) {
 			mine.budgets = append(mine.budgets, b.Name)
@@ -398,12 +415,12 @@ func (w *world) checkEvicted(p *process, e driver.Evict) {
 	}
 	for _, uid := range slices.Sorted(maps.Keys(w.evicted)) {
 		other := w.evicted[uid]
-		if other.by == mine.by {
+		if other.by.UID == mine.by.UID || other.process != p || !w.goesOn(other) {
 			continue
 		}
 		shared := slices.ContainsFunc(other.budgets, func(b string) bool { return slices.Contains(mine.budgets, b) })
 		if other.node == mine.node || shared {
-			w.fail(lawOnePreempt, "%s evicts %s from %s for %s while %s is being evicted for %s", p, v.UID, e.Node, e.By.UID, uid, other.by)
+			w.fail(lawOnePreempt, "%s evicts %s from %s for %s while %s is being evicted for %s", p, v.UID, e.Node, e.By.UID, uid, other.by.UID)
 		}
 	}
 	w.evicted[v.UID] = mine

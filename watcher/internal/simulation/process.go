@@ -4,10 +4,12 @@ import (
 	"fmt"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/berth-scheduler/berth/watcher/internal/driver"
 	"github.com/berth-scheduler/berth/watcher/internal/fence"
+	"github.com/berth-scheduler/berth/watcher/internal/route"
 )
 
 // The terms of the Lease. Others wait hardly longer than the holder renews, so that a
@@ -47,6 +49,7 @@ type process struct {
 	w         *world
 	number    int
 	driver    *driver.Driver
+	router    *route.Router
 	informers [kinds]*informer
 	phase     processPhase
 
@@ -55,8 +58,9 @@ type process struct {
 	renewedBy          [2]time.Time // when the last renewal was sent, by both clocks
 	seen               uint64       // lease.written as it was last seen
 	seenAt             time.Duration
-	caught             uint64 // the revision to catch up with
-	term               int    // which leader it is, counted from 1
+	caught             uint64        // the revision to catch up with
+	inherited          []*corev1.Pod // those on nodes by then
+	term               int           // which leader it is, counted from 1
 	epoch              string
 	cut                time.Duration // it does not reach the Lease before
 	suspended          time.Duration // it does nothing before
@@ -92,8 +96,13 @@ func (w *world) start() *process {
 			Deciders: map[string]int{schedulerName: 2}, Seed: uint64(w.source.at(keyStart, uint64(w.started))),
 			MaxBatch: maxBatch, MaxBinding: maxBinding,
 		}),
-		seen: ^uint64(0),
+		seen: ^uint64(0), router: route.New(route.Config{}),
 	}
+	var replicas []string
+	for _, r := range w.replicas {
+		replicas = append(replicas, r.name)
+	}
+	p.router.Set(replicas)
 	w.processes = append(w.processes, p)
 	w.say("%s starts", p)
 	for k := range kinds {
@@ -146,6 +155,7 @@ func (p *process) tick() {
 // catchUp begins to lead when everything was shown that has happened so far.
 func (p *process) catchUp() {
 	p.phase, p.caught = catchingUp, p.w.server.revision
+	p.inherited = p.w.server.pods(func(q *corev1.Pod) bool { return q.Spec.NodeName != "" })
 	p.shown()
 }
 
@@ -175,7 +185,8 @@ func (p *process) lead() {
 	w.say("%s leads, in %s", p, p.epoch)
 	p.step(driver.Leads{Epoch: p.epoch})
 	p.fed = p.driver.Version()
-	p.step(p.deciders())
+	p.step(p.capacity())
+	p.checkInherited()
 }
 
 // mayStart says whether a binding may start.

@@ -157,9 +157,15 @@ func decide(s *berthv1.Snapshot, r *berthv1.DecideRequest) *berthv1.DecideRespon
 	out := &berthv1.DecideResponse{Epoch: s.GetEpoch(), Version: s.GetVersion()}
 	for i, p := range r.GetPods() {
 		if at := all.choose(p, r.GetSeed()+uint64(i)); at != nil {
+			d := placed(p, at.node.GetName(), at.node.GetUid())
+			for _, other := range all { // further candidates
+				if len(d.Candidates) < int(r.GetCandidates()) && other != at && all.admits(p, other) == fits {
+					d.Candidates = append(d.Candidates, &berthv1.Candidate{NodeName: other.node.GetName(), NodeUid: other.node.GetUid()})
+				}
+			}
 			all.withdraw(p.GetUid())
 			at.place(p, false)
-			out.Decisions = append(out.Decisions, placed(p, at.node.GetName(), at.node.GetUid()))
+			out.Decisions = append(out.Decisions, d)
 			continue
 		}
 		d := all.reject(p)
@@ -299,9 +305,6 @@ func (all rooms) preempt(p *berthv1.Pod, budgets []*berthv1.DisruptionBudget) *b
 				continue // it may stay
 			}
 			r.pods = r.pods[:len(r.pods)-1]
-			if v.GetTerminating() {
-				continue // it leaves anyway
-			}
 			preemption.Victims = append(preemption.Victims, &berthv1.Victim{Uid: v.GetUid(), Namespace: v.GetNamespace(), Name: v.GetName()})
 			highest = max(highest, v.GetPriority())
 			if protected[v.GetUid()] {

@@ -1,6 +1,7 @@
 package simulation
 
 import (
+	"strconv"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -96,9 +97,10 @@ func (s *server) budgets() (out []*policyv1.PodDisruptionBudget) {
 	return out
 }
 
-// put makes the object what its name stands for.
+// put makes the object, which is the server's from now on, what its name stands for.
 func (s *server) put(k kind, o metav1.Object) {
 	s.revision++
+	o.SetResourceVersion(strconv.FormatUint(s.revision, 10))
 	if _, i := s.find(k, o.GetName()); i >= 0 {
 		s.objects[k][i] = o
 	} else {

@@ -53,7 +53,7 @@ func causeOf(ev driver.Event, s *sighting) Cause {
 		return byForgotten
 	case driver.BudgetChanged, driver.BudgetGone:
 		return byBudget
-	case driver.DecidersChanged:
+	case driver.DecidersChanged, driver.CapacityChanged:
 		return byDeciders
 	case driver.NominateDone, driver.EvictDone:
 		return byEvictions

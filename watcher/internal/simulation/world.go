@@ -38,7 +38,6 @@ type world struct {
 	placedAt  time.Duration // the last binding
 	former    *berthv1.Snapshot
 	replicas  []*replica
-	router    Router
 	uids      int
 	// touched are nodes whose room others took or shrank: there, and there alone, our
 	// bindings may come to more than fits.
@@ -104,7 +103,6 @@ func (w *world) setUp() {
 	for i := range 1 + d.below(3) {
 		w.replicas = append(w.replicas, &replica{name: fmt.Sprintf("replica-%d", i)})
 	}
-	w.router = &turns{}
 	w.start()
 	if w.plan.Standby {
 		w.start()
@@ -174,7 +172,7 @@ func (w *world) calm() {
 		r.down = false
 	}
 	if back {
-		w.decidersChanged()
+		w.decidersChanged(true)
 	}
 }
 
