@@ -572,6 +572,7 @@ func (l *Ledger) Forget(uid types.UID) {
 	l.notePod(uid, h.record)
 	l.changed(aPlacedPod, deleted, h.record.GetNodeName())
 	l.concerns(h.record.GetNamespace(), h.record.GetLabels(), "", byOthers)
+	l.deserts(h.record.GetNamespace(), h.record.GetLabels())
 	if n := l.nominated[uid]; n != nil && n.record.GetNodeName() != h.record.GetNodeName() {
 		l.setAside(n, added)
 	}

@@ -28,6 +28,9 @@ type Relation struct {
 	// selected is the version at which a pod that it selects last changed: by others, and
 	// by a promise to a pod that interacts.
 	selected [2]uint64
+	// deserted is the version at which a promise to a pod that it selects was last taken
+	// back.
+	deserted uint64
 }
 
 // By whom a pod changed.
@@ -214,6 +217,23 @@ func (l *Ledger) Outdated(pod *corev1.Pod, version uint64, together bool) bool {
 		}
 	}
 	return false
+}
+
+// Deserted says whether a promise was taken back after a version to one of those pods that
+// matter to a pod that waits: it was placed near or away from one that is not there.
+func (l *Ledger) Deserted(pod *corev1.Pod, version uint64) bool {
+	key, ok := l.relations.of[pod.UID]
+	return ok && l.relations.byKey[key].deserted > version
+}
+
+// deserts notes that a promise to a pod with these labels was taken back, at the version
+// that there is now.
+func (l *Ledger) deserts(namespace string, of map[string]string) {
+	for _, r := range l.relations.byKey {
+		if r.selects(namespace, of) {
+			r.deserted = l.version
+		}
+	}
 }
 
 // concerns notes that a pod with these labels was placed, left or changed, at the version

@@ -143,9 +143,13 @@ func (d *Driver) batchSize(schedulerName string) int {
 	return min(max(1, int(batchTime/pace)), d.config.MaxBatch)
 }
 
-// measure notes how long a batch took.
-func (d *Driver) measure(o *outstanding) {
-	pace := d.now.Sub(o.Asked) / time.Duration(max(1, len(o.Request.GetPods())))
+// measure notes how long deciding on a batch took: not the wait for those deciders that
+// did not answer, which smaller batches would not make any shorter.
+func (d *Driver) measure(o *outstanding, took time.Duration) {
+	if took <= 0 {
+		took = d.now.Sub(o.Asked)
+	}
+	pace := took / time.Duration(max(1, len(o.Request.GetPods())))
 	if before, known := d.pace[o.SchedulerName]; known {
 		pace = (before + pace) / 2
 	}

@@ -31,7 +31,7 @@ func (d *Driver) decided(ev Decided) {
 		d.undecided(o, ev.Err)
 		return
 	}
-	d.measure(o)
+	d.measure(o, ev.Took)
 
 	c := &commit{batch: o, version: ev.Response.GetVersion(), decider: ev.Decider, dirty: map[string]bool{}}
 	d.committing = o
@@ -215,6 +215,9 @@ func (d *Driver) examine(c *commit, p *pod, candidate *berthv1.Candidate) verdic
 	}
 	refusal := guard.Check(p.object, node, *usage)
 	if refusal == nil && d.ledger.CrowdsOut(p.object, name) {
+		if len(c.dirty) > 0 {
+			return v // a pod before it may have been meant to leave that room
+		}
 		refusal = &guard.Refusal{Reason: "nominated", Message: "the room on the node is set aside for pods of no lower priority"}
 	}
 	switch {
@@ -236,10 +239,44 @@ func (d *Driver) promise(c *commit, p *pod, node string) {
 		o.taken[node] = true
 	}
 	d.queue.PassOn(d.now, p.object.UID, node)
-	d.unheard++
-	d.ready.Bind = append(d.ready.Bind, Bind{
+	p.promised = d.ledger.Version()
+	d.promised = append(d.promised, Bind{
 		Pod: p.object, Node: node, Attempt: d.queue.Get(p.object.UID).Attempts, Asked: c.batch.Asked,
 	})
+}
+
+// bindNext puts into Ready the bindings that may be sent, in the order of their promises.
+// A pod that was placed near or away from others who were not bound after all is decided
+// about again.
+func (d *Driver) bindNext() {
+	sent := 0
+	for _, b := range d.promised {
+		if d.config.MaxSent > 0 && d.unheard >= d.config.MaxSent {
+			break
+		}
+		sent++
+		p := d.pods[b.Pod.UID]
+		switch {
+		case p == nil || p.phase != binding || p.promised == 0:
+			continue // it is gone, or somebody else bound it
+		case p.withdrawn:
+			d.forget(p)
+			d.leave(p.object.UID)
+			continue
+		case d.ledger.Deserted(p.object, p.promised):
+			d.stale++
+			d.forget(p)
+			d.again(p)
+			continue
+		}
+		p.promised = 0
+		d.unheard++
+		d.ready.Bind = append(d.ready.Bind, b)
+	}
+	d.promised = d.promised[sent:]
+	if len(d.promised) == 0 {
+		d.promised = nil
+	}
 }
 
 // commitRejected lets the pod wait for what it was rejected for, and makes room for it

@@ -84,6 +84,9 @@ type Config struct {
 	// MaxBinding is how many bindings may be under way before no more batches are
 	// handed out.
 	MaxBinding int
+	// MaxSent is how many bindings, of those that are under way, are handed out before one
+	// of them has an outcome; 0 means all. What is not handed out yet can be taken back.
+	MaxSent int
 	// Backoffs are how long pods wait that failed. The zero value is
 	// kube-scheduler's.
 	Backoffs queue.Backoffs
@@ -114,6 +117,7 @@ type Driver struct {
 	pauses      map[string]*pause        // by scheduler name
 	held        time.Time                // no batch is handed out before
 	deciders    uint64                   // how often DecidersChanged came
+	promised    []Bind                   // not handed out yet, in order; some may be over by now
 	unheard     int                      // bindings and evictions handed out without an outcome yet
 	reading     int                      // pods in phase reading
 	preemptions preemptions
@@ -129,6 +133,9 @@ type pod struct {
 	object *corev1.Pod
 	record *berthv1.Pod
 	phase  phase
+	// promised is the version at which it was promised room, until its binding is handed
+	// out; 0 otherwise.
+	promised uint64
 	// batch is the outstanding one that it is in, and sent the record that this has of it.
 	batch *outstanding
 	sent  *berthv1.Pod
@@ -270,6 +277,7 @@ func (d *Driver) Step(now time.Time, ev Event) {
 // Ready returns work that was not handed out yet. The caller carries it out and
 // reports each outcome with Step.
 func (d *Driver) Ready() Ready {
+	d.bindNext()
 	d.nextBatches()
 	r := d.ready
 	d.ready = Ready{}
@@ -374,7 +382,7 @@ func (d *Driver) Settled() bool { return d.underWay() == 0 }
 // underWay counts the bindings and evictions without a known outcome. One that was
 // handed out counts until its BindDone or EvictDone, even if its pod is gone by then:
 // whoever carries it out is still busy with it.
-func (d *Driver) underWay() int { return d.unheard + d.reading }
+func (d *Driver) underWay() int { return d.unheard + len(d.promised) + d.reading }
 
 func (d *Driver) podChanged(object *corev1.Pod) {
 	key := types.NamespacedName{Namespace: object.Namespace, Name: object.Name}
@@ -545,7 +553,7 @@ func (d *Driver) setPhase(p *pod, to phase) {
 	if to == reading {
 		d.reading++
 	}
-	p.phase, p.retry, p.batch = to, time.Time{}, nil
+	p.phase, p.retry, p.batch, p.promised = to, time.Time{}, nil, 0
 }
 
 func (d *Driver) bindDone(ev BindDone) {

@@ -32,7 +32,7 @@ import (
 //	node NAME [cpu=N] [pods=N] [uid=U] [cordoned]
 //	node-gone NAME
 //	signals NODE [NAME=MILLI]…
-//	pod NAME [cpu=N] [priority=N] [on=NODE] [uid=U] [label=V] [gated] [deleting] [repels]
+//	pod NAME [cpu=N] [priority=N] [on=NODE] [uid=U] [label=V] [gated] [deleting] [repels] [follows=V]
 //	         [nominated=NODE] [scheduler=NAME] [spreads] [owner=REPLICASET]
 //	pod-gone NAME [uid=U]
 //	namespace NAME [label=V], namespace-gone NAME
@@ -54,7 +54,7 @@ import (
 func TestStories(t *testing.T) {
 	datadriven.Walk(t, "testdata", func(t *testing.T, path string) {
 		s := &story{now: start, pods: map[string]*corev1.Pod{}}
-		s.driver = New(Config{Deciders: map[string]int{"berth": 2}, Seed: 7, MaxBatch: 10, MaxBinding: 10})
+		s.driver = New(Config{Deciders: map[string]int{"berth": 2}, Seed: 7, MaxBatch: 10, MaxBinding: 10, MaxSent: 4})
 		s.driver.Step(s.now, Leads{"e1"})
 		datadriven.RunTest(t, path, func(t *testing.T, td *datadriven.TestData) string {
 			if td.Cmd != "step" {
@@ -160,6 +160,10 @@ func (s *story) parse(line string) (Event, error) {
 		}
 		if has("deleting") {
 			p.DeletionTimestamp = &metav1.Time{Time: s.now}
+		}
+		if v, ok := args["follows"]; ok { // to the node of a pod with that label
+			p.Spec.Affinity = &corev1.Affinity{PodAffinity: &corev1.PodAffinity{RequiredDuringSchedulingIgnoredDuringExecution: []corev1.PodAffinityTerm{
+				{LabelSelector: &metav1.LabelSelector{MatchLabels: map[string]string{"label": v}}, TopologyKey: corev1.LabelHostname}}}}
 		}
 		if has("repels") { // every pod of its namespace
 			p.Spec.Affinity = &corev1.Affinity{PodAntiAffinity: &corev1.PodAntiAffinity{RequiredDuringSchedulingIgnoredDuringExecution: []corev1.PodAffinityTerm{

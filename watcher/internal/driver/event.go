@@ -78,6 +78,8 @@ type (
 		Response *berthv1.DecideResponse
 		// Err says why there is no answer. The pods of the batch are asked again.
 		Err error
+		// Took is how long the decider that answered took for it; 0 if nobody knows.
+		Took time.Duration
 	}
 
 	// BindDone is the outcome of a Bind. There must be exactly one for each.

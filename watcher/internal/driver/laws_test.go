@@ -131,7 +131,7 @@ type reported struct {
 func newWorld(t *rapid.T) *world {
 	w := &world{
 		t:      t,
-		driver: New(Config{Deciders: map[string]int{"berth": 2}, Seed: 1, MaxBatch: maxBatch, MaxBinding: maxBinding}),
+		driver: New(Config{Deciders: map[string]int{"berth": 2}, Seed: 1, MaxBatch: maxBatch, MaxBinding: maxBinding, MaxSent: 2}),
 		now:    start, pods: map[string]*corev1.Pod{}, nodes: map[string]*corev1.Node{}, touched: map[string]bool{},
 		seen: map[types.UID]*corev1.Pod{}, services: map[string]string{}, signals: map[string]reported{},
 		fed: &berthv1.Snapshot{Epoch: "e"}, doomed: map[types.UID]bool{}, ours: map[types.UID]bool{}, asked: map[string]*berthv1.Pod{},
@@ -738,6 +738,9 @@ func (w *world) collect() {
 			}
 		}
 	}
+	if len(w.underWay())+len(w.evicts)+len(w.evicted) >= 2 && len(r.Bind) > 0 {
+		w.fail("bindings are handed out beside %v", w.underWay())
+	}
 	for _, b := range r.Bind {
 		w.say("the driver binds %s to %s", b.Pod.UID, b.Node)
 		if node, assumed, _ := w.driver.ledger.Holds(b.Pod.UID); !assumed || node != b.Node {
@@ -823,7 +826,7 @@ func (w *world) check() {
 			func(r *berthv1.Pod) bool { return r.GetUid() == string(uid) })) {
 			w.fail("%s waits for a decision that nobody was asked for", uid)
 		}
-		if p.phase == binding && !slices.Contains(w.underWay(), uid) {
+		if p.phase == binding && p.promised == 0 && !slices.Contains(w.underWay(), uid) {
 			w.fail("%s waits for a binding that nobody was asked for", uid)
 		}
 		if p.phase == queued && d.gated[uid] {

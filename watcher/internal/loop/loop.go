@@ -187,8 +187,13 @@ func (l *Loop) Run(ctx, stop context.Context, lead <-chan struct{}) {
 	}
 }
 
-// withhold keeps back the work that a process that is stopping must not start.
+// withhold keeps back the work that a process that is stopping must not start, and takes
+// what there is to do instead.
 func (l *Loop) withhold(r *driver.Ready) {
+	if len(r.Bind)+len(r.Nominate)+len(r.Evict) == 0 {
+		r.Decide = nil
+		return
+	}
 	for _, b := range r.Bind {
 		l.driver.Step(time.Now(), driver.BindDone{UID: b.Pod.UID, Outcome: driver.BindNotSent})
 	}
@@ -198,7 +203,10 @@ func (l *Loop) withhold(r *driver.Ready) {
 	for _, e := range r.Evict {
 		l.driver.Step(time.Now(), driver.EvictDone{UID: e.Victim.UID, Outcome: driver.EvictNotSent})
 	}
-	r.Bind, r.Decide, r.Nominate, r.Evict = nil, nil, nil, nil
+	next := l.driver.Ready()
+	next.Report, next.Read = append(r.Report, next.Report...), append(r.Read, next.Read...)
+	*r = next
+	l.withhold(r)
 }
 
 var (

@@ -280,7 +280,7 @@ func (q *question) take(c *call) (*driver.Decided, error) {
 		q.attempts = append(q.attempts, Attempt{name, status.Code(c.err), c.took})
 	}
 	if c.err == nil {
-		return &driver.Decided{Batch: q.batch.ID, Decider: name, Response: c.response}, nil
+		return &driver.Decided{Batch: q.batch.ID, Decider: name, Response: c.response, Took: c.took}, nil
 	}
 	q.problems = append(q.problems, fmt.Sprintf("%s: %s", name, status.Convert(c.err).Message()))
 	if final(c.err) {

@@ -3,6 +3,7 @@
 package remote
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -209,9 +210,14 @@ type Attempt struct {
 // wait for each other.
 func (p *Pool) Decide(ctx context.Context, b *driver.Batch) (driver.Decided, []Attempt) {
 	q := &question{pool: p, batch: b}
-	targets := p.names[b.SchedulerName]
-	for i := range targets {
-		t := targets[(b.Fallback+i)%len(targets)]
+	all := p.names[b.SchedulerName]
+	targets := make([]*target, 0, len(all))
+	for i := range all {
+		targets = append(targets, all[(b.Fallback+i)%len(all)])
+	}
+	// A decider that has failed for a while is asked when nobody else is left.
+	slices.SortStableFunc(targets, func(a, b *target) int { return cmp.Compare(a.failing(), b.failing()) })
+	for _, t := range targets {
 		if decided := q.ask(ctx, t); decided != nil {
 			return *decided, q.attempts
 		}

@@ -199,6 +199,17 @@ func (t *target) breaker(r *replica) route.State {
 	return t.router.Breaker(time.Now(), r.address)
 }
 
+// failing is 1 if the breaker of every replica that is reachable is open, else 0.
+func (t *target) failing() int {
+	reachable := t.reachable()
+	for _, r := range reachable {
+		if t.breaker(r) != route.Open {
+			return 0
+		}
+	}
+	return min(1, len(reachable))
+}
+
 // all returns the replicas in the order of their addresses.
 func (t *target) all() []*replica {
 	t.mu.Lock()
