@@ -4,6 +4,8 @@ import (
 	"errors"
 	"time"
 
+	policyv1 "k8s.io/api/policy/v1"
+
 	"github.com/berth-scheduler/berth/watcher/internal/driver"
 )
 
@@ -117,6 +119,10 @@ func (p *process) read(r driver.Read) {
 func (p *process) nominate(n driver.Nominate) {
 	w := p.w
 	p.nominal++
+	p.knew[n.Pod.UID] = nil
+	for _, o := range p.informers[budgetKind].known {
+		p.knew[n.Pod.UID] = append(p.knew[n.Pod.UID], o.(*policyv1.PodDisruptionBudget))
+	}
 	for uid, e := range w.evicted {
 		if e.process == p && e.by.UID == n.Pod.UID && e.node != n.Node {
 			e.off = true

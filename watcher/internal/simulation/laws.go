@@ -299,6 +299,11 @@ func (p *process) checkTogether(q *question, now *berthv1.Snapshot, binds []driv
 		if i < 0 || r == nil {
 			p.w.fail(lawState, "%s binds %s to %s, which was not decided", p, b.Pod.UID, b.Node)
 		}
+		for _, earlier := range q.response.GetDecisions()[:i] { // the contract: who is evicted counts as leaving
+			for _, v := range earlier.GetPreemption().GetVictims() {
+				all.terminate(v.GetUid())
+			}
+		}
 		pod := q.batch.Request.GetPods()[i]
 		if why := all.admits(pod, r); why == apart || why == skewed {
 			p.w.fail(lawApart, "%s binds %s to %s, which a constraint between our own pods forbids", p, b.Pod.UID, b.Node)
@@ -408,7 +413,7 @@ func (w *world) checkEvicted(p *process, e driver.Evict) {
 		w.fail(lawVictims, "%s evicts %s from %s, which is on %s", p, v.UID, e.Node, v.Spec.NodeName)
 	}
 	mine := eviction{process: p, by: e.By, node: e.Node}
-	for _, b := range w.server.budgets() {
+	for _, b := range p.knew[e.By.UID] {
 		if selector, err := metav1.LabelSelectorAsSelector(b.Spec.Selector); err == nil && selector.Matches(labels.Set(v.Labels)) {
 			mine.budgets = append(mine.budgets, b.Name)
 		}
