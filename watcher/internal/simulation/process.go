@@ -80,6 +80,7 @@ type process struct {
 	reads              int
 	// knew are the budgets that were known when room began to be made for a pod.
 	knew       map[types.UID][]*policyv1.PodDisruptionBudget
+	calledOff  map[types.UID]int // how many evictions there were when the room for a pod was given up
 	pods       []*sighting
 	byUID      map[types.UID]*sighting
 	netted     int
@@ -99,7 +100,7 @@ func (w *world) start() *process {
 			Deciders: map[string]int{schedulerName: 2}, Seed: uint64(w.source.at(keyStart, uint64(w.started))),
 			MaxBatch: maxBatch, MaxBinding: maxBinding,
 		}),
-		seen: ^uint64(0), router: route.New(route.Config{}), knew: map[types.UID][]*policyv1.PodDisruptionBudget{},
+		seen: ^uint64(0), router: route.New(route.Config{}), calledOff: map[types.UID]int{}, knew: map[types.UID][]*policyv1.PodDisruptionBudget{},
 	}
 	var replicas []string
 	for _, r := range w.replicas {
