@@ -4,6 +4,8 @@ import (
 	"errors"
 	"time"
 
+	policyv1 "k8s.io/api/policy/v1"
+
 	"github.com/berth-scheduler/berth/watcher/internal/driver"
 )
 
@@ -117,11 +119,12 @@ func (p *process) read(r driver.Read) {
 func (p *process) nominate(n driver.Nominate) {
 	w := p.w
 	p.nominal++
-	for uid, e := range w.evicted {
-		if e.process == p && e.by.UID == n.Pod.UID && e.node != n.Node {
-			e.off = true
-			w.evicted[uid] = e
-		}
+	p.knew[n.Pod.UID] = nil
+	for _, o := range p.informers[budgetKind].known {
+		p.knew[n.Pod.UID] = append(p.knew[n.Pod.UID], o.(*policyv1.PodDisruptionBudget))
+	}
+	if n.Node == "" { // who was asked to leave by then does so
+		p.calledOff[n.Pod.UID] = p.evictions
 	}
 	d := w.source.at(keyNominate, serial(n.Pod.UID), uint64(p.number), uint64(p.nominal))
 	err := error(nil)
@@ -145,6 +148,7 @@ func (p *process) nominate(n driver.Nominate) {
 func (p *process) evict(e driver.Evict) {
 	w := p.w
 	p.evictions++
+	number := p.evictions
 	w.tally.Evictions++
 	uid := serial(e.Victim.UID)
 	d := w.source.at(keyEvict, uid, uint64(p.number), uint64(p.evictions))
@@ -165,17 +169,17 @@ func (p *process) evict(e driver.Evict) {
 	case w.inject(EvictUnknownNotDone, 100, keys...):
 		done(driver.EvictUnknown, arrives+replies)
 	case w.inject(EvictUnknownDone, 100, keys...):
-		w.in(arrives, nil, func() { p.evicts(e) })
+		w.in(arrives, nil, func() { p.evicts(e, number) })
 		done(driver.EvictUnknown, arrives+replies)
 	default:
-		w.in(arrives, nil, func() { done(p.evicts(e), replies) })
+		w.in(arrives, nil, func() { done(p.evicts(e, number), replies) })
 	}
 }
 
 // evicts is the moment at which an eviction is carried out.
-func (p *process) evicts(e driver.Evict) driver.EvictOutcome {
+func (p *process) evicts(e driver.Evict, number int) driver.EvictOutcome {
 	w := p.w
-	w.checkEvicted(p, e)
+	w.checkEvicted(p, e, number)
 	o := w.server.evict(e.Victim.UID, e.Victim.Name, epoch.Add(w.now))
 	w.say("the API server answers the eviction of %s from %s for %s: %v", e.Victim.UID, e.Node, e.By.UID, o)
 	if o == driver.EvictOK {

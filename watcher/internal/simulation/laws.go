@@ -299,6 +299,11 @@ func (p *process) checkTogether(q *question, now *berthv1.Snapshot, binds []driv
 		if i < 0 || r == nil {
 			p.w.fail(lawState, "%s binds %s to %s, which was not decided", p, b.Pod.UID, b.Node)
 		}
+		for _, earlier := range q.response.GetDecisions()[:i] { // the contract: who is evicted counts as leaving
+			for _, v := range earlier.GetPreemption().GetVictims() {
+				all.terminate(v.GetUid())
+			}
+		}
 		pod := q.batch.Request.GetPods()[i]
 		if why := all.admits(pod, r); why == apart || why == skewed {
 			p.w.fail(lawApart, "%s binds %s to %s, which a constraint between our own pods forbids", p, b.Pod.UID, b.Node)
@@ -382,18 +387,17 @@ type eviction struct {
 	by      *corev1.Pod
 	node    string
 	budgets []string
-	// off says that the preemption was called off: the victim was asked by then.
-	off bool
+	number  int // among the process's evictions
 }
 
 // goesOn says whether the pod still waits for the room.
 func (w *world) goesOn(e eviction) bool {
 	by := w.server.pod(e.by.Name)
-	return !e.off && by != nil && by.UID == e.by.UID && waits(by)
+	return e.number > e.process.calledOff[e.by.UID] && by != nil && by.UID == e.by.UID && waits(by)
 }
 
 // checkEvicted is the laws of an eviction that is carried out.
-func (w *world) checkEvicted(p *process, e driver.Evict) {
+func (w *world) checkEvicted(p *process, e driver.Evict, number int) {
 	v := w.server.pod(e.Victim.Name)
 	if v == nil || v.UID != e.Victim.UID {
 		return
@@ -407,15 +411,15 @@ func (w *world) checkEvicted(p *process, e driver.Evict) {
 	if v.Spec.NodeName != e.Node {
 		w.fail(lawVictims, "%s evicts %s from %s, which is on %s", p, v.UID, e.Node, v.Spec.NodeName)
 	}
-	mine := eviction{process: p, by: e.By, node: e.Node}
-	for _, b := range w.server.budgets() {
+	mine := eviction{process: p, by: e.By, node: e.Node, number: number}
+	for _, b := range p.knew[e.By.UID] {
 		if selector, err := metav1.LabelSelectorAsSelector(b.Spec.Selector); err == nil && selector.Matches(labels.Set(v.Labels)) {
 			mine.budgets = append(mine.budgets, b.Name)
 		}
 	}
 	for _, uid := range slices.Sorted(maps.Keys(w.evicted)) {
 		other := w.evicted[uid]
-		if other.by.UID == mine.by.UID || other.process != p || !w.goesOn(other) {
+		if other.by.UID == mine.by.UID || !w.goesOn(mine) || other.process != p || !w.goesOn(other) {
 			continue
 		}
 		shared := slices.ContainsFunc(other.budgets, func(b string) bool { return slices.Contains(mine.budgets, b) })

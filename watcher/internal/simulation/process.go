@@ -5,6 +5,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/berth-scheduler/berth/watcher/internal/driver"
@@ -77,12 +78,15 @@ type process struct {
 	busy               int               // binders
 	evictions, nominal int
 	reads              int
-	pods               []*sighting
-	byUID              map[types.UID]*sighting
-	netted             int
-	collecting         bool                 // its work is being looked at
-	decided            *question            // the last one that was heard of
-	ours               map[types.UID]string // the nodes of our commits
+	// knew are the budgets that were known when room began to be made for a pod.
+	knew       map[types.UID][]*policyv1.PodDisruptionBudget
+	calledOff  map[types.UID]int // how many evictions there were when the room for a pod was given up
+	pods       []*sighting
+	byUID      map[types.UID]*sighting
+	netted     int
+	collecting bool                 // its work is being looked at
+	decided    *question            // the last one that was heard of
+	ours       map[types.UID]string // the nodes of our commits
 }
 
 func (p *process) String() string { return fmt.Sprintf("watcher-%d", p.number) }
@@ -96,7 +100,7 @@ func (w *world) start() *process {
 			Deciders: map[string]int{schedulerName: 2}, Seed: uint64(w.source.at(keyStart, uint64(w.started))),
 			MaxBatch: maxBatch, MaxBinding: maxBinding,
 		}),
-		seen: ^uint64(0), router: route.New(route.Config{}),
+		seen: ^uint64(0), router: route.New(route.Config{}), calledOff: map[types.UID]int{}, knew: map[types.UID][]*policyv1.PodDisruptionBudget{},
 	}
 	var replicas []string
 	for _, r := range w.replicas {

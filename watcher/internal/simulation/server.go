@@ -5,7 +5,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	policyv1 "k8s.io/api/policy/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -85,14 +84,6 @@ func (s *server) pods(which func(*corev1.Pod) bool) (out []*corev1.Pod) {
 func (s *server) nodes() (out []*corev1.Node) {
 	for _, o := range s.objects[nodeKind] {
 		out = append(out, o.(*corev1.Node))
-	}
-	return out
-}
-
-// budgets are all disruption budgets.
-func (s *server) budgets() (out []*policyv1.PodDisruptionBudget) {
-	for _, o := range s.objects[budgetKind] {
-		out = append(out, o.(*policyv1.PodDisruptionBudget))
 	}
 	return out
 }
