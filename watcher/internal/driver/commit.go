@@ -246,8 +246,8 @@ func (d *Driver) promise(c *commit, p *pod, node string) {
 }
 
 // bindNext puts into Ready the bindings that may be sent, in the order of their promises.
-// A pod that was placed near or away from others who were not bound after all is decided
-// about again.
+// A pod whose node has changed since, or that was placed near or away from others who were
+// not bound after all, is decided about again.
 func (d *Driver) bindNext() {
 	sent := 0
 	for _, b := range d.promised {
@@ -263,7 +263,7 @@ func (d *Driver) bindNext() {
 			d.forget(p)
 			d.leave(p.object.UID)
 			continue
-		case d.ledger.Deserted(p.object, p.promised):
+		case d.ledger.Deserted(p.object, p.promised), d.ledger.ChangedSince(b.Node, p.promised):
 			d.stale++
 			d.forget(p)
 			d.again(p)
