@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	berthv1 "github.com/berth-scheduler/berth/proto/berth/v1"
 	"github.com/berth-scheduler/berth/proto/config"
 	"github.com/berth-scheduler/berth/watcher/internal/queue"
 )
@@ -42,6 +43,12 @@ func (o *options) configure(given map[string]bool) error {
 	take(&o.kubeconfig, api.Kubeconfig, given["kubeconfig"])
 	take(&o.kubeAPIQPS, float64(api.QPS), given["kube-api-qps"])
 	take(&o.kubeAPIBurst, int(api.Burst), given["kube-api-burst"])
+	o.oneAtATime = map[string]bool{}
+	for _, p := range c.Profiles {
+		o.oneAtATime[p.SchedulerName] = slices.ContainsFunc(p.Args.PodTopologySpread.DefaultConstraints, func(d *berthv1.TopologySpreadConstraint) bool {
+			return d.GetWhenUnsatisfiable() == berthv1.UnsatisfiableAction_UNSATISFIABLE_ACTION_DO_NOT_SCHEDULE
+		})
+	}
 	o.backoffs = queue.Backoffs{Initial: c.PodInitialBackoff, Max: c.PodMaxBackoff}
 	return nil
 }

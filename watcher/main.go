@@ -175,7 +175,7 @@ func schedule(ctx context.Context, o *options) error {
 	l = loop.New(loop.Config{
 		Driver: driver.Config{
 			Deciders: counts, Seed: o.seed,
-			MaxBatch: o.maxBatchPods, MaxBinding: maxBinding, MaxSent: 2 * o.parallelBinds, Backoffs: o.backoffs,
+			MaxBatch: o.maxBatchPods, MaxBinding: maxBinding, MaxSent: 2 * o.parallelBinds, OneAtATime: o.oneAtATime, Backoffs: o.backoffs,
 		},
 		Deciders: pool,
 		Cluster:  hands{client, reporter, lease},

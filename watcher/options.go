@@ -17,8 +17,10 @@ import (
 
 // options are the watcher's flags.
 type options struct {
-	config         string
-	backoffs       queue.Backoffs // from the configuration file alone
+	config   string
+	backoffs queue.Backoffs // from the configuration file alone
+	// oneAtATime are the scheduler names whose default spread constraints must hold.
+	oneAtATime     map[string]bool
 	kubeconfig     string
 	schedulerNames []string
 	deciders       map[string][]string // by scheduler name, the preferred first

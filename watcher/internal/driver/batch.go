@@ -129,7 +129,12 @@ func keyOf(pod *corev1.Pod) string {
 }
 
 // sideBySide is how many batches may be outstanding.
-func (d *Driver) sideBySide(schedulerName string) int { return max(1, d.side[schedulerName]) }
+func (d *Driver) sideBySide(schedulerName string) int {
+	if d.config.OneAtATime[schedulerName] {
+		return 1
+	}
+	return max(1, d.side[schedulerName])
+}
 
 // batchSize is how many pods are decided within batchTime.
 func (d *Driver) batchSize(schedulerName string) int {

@@ -87,6 +87,10 @@ type Config struct {
 	// MaxSent is how many bindings, of those that are under way, are handed out before one
 	// of them has an outcome; 0 means all. What is not handed out yet can be taken back.
 	MaxSent int
+	// OneAtATime has the scheduler names of which one batch is outstanding at a time,
+	// however many replicas there are: those whose profile spreads pods by default as must
+	// hold. No record tells which pods that makes interact.
+	OneAtATime map[string]bool
 	// Backoffs are how long pods wait that failed. The zero value is
 	// kube-scheduler's.
 	Backoffs queue.Backoffs
