@@ -181,13 +181,12 @@ func (b *bug) find(root string, c *campaign) (*simulation.Story, error) {
 	}
 	// What another law tells may be about something else.
 	run := exec.Command(binary, "--json", "--laws", strings.Join(b.laws, ", "), "--first", strconv.FormatUint(c.first, 10), "--seeds", strconv.Itoa(c.seeds))
-	run.Stderr = os.Stderr
-	var stdout bytes.Buffer
-	run.Stdout = &stdout
+	var stdout, stderr bytes.Buffer
+	run.Stdout, run.Stderr = &stdout, &stderr
 	runErr := run.Run()
 	var s simulation.Story
 	if err := json.Unmarshal(stdout.Bytes(), &s); err != nil {
-		return nil, fmt.Errorf("bug %d: %w: %s", b.number, errors.Join(runErr, err), bytes.TrimSpace(stdout.Bytes()))
+		return nil, fmt.Errorf("bug %d: %w: %s", b.number, errors.Join(runErr, err), bytes.TrimSpace(stderr.Bytes()))
 	}
 	if s.Broken == nil {
 		return nil, nil

@@ -158,6 +158,7 @@ func (p *process) moved(s *sighting, from Place, ev driver.Event) {
 			w.tally.woken(s.woken, 0, 1, 0)
 		}
 		s.woken = ""
+		p.calledOff[s.uid] = p.evictions // no room needs to be made for it
 	case from == deciding && to == waiting:
 		p.rejected(s)
 	case to == deciding:
