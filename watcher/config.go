@@ -43,11 +43,15 @@ func (o *options) configure(given map[string]bool) error {
 	take(&o.kubeconfig, api.Kubeconfig, given["kubeconfig"])
 	take(&o.kubeAPIQPS, float64(api.QPS), given["kube-api-qps"])
 	take(&o.kubeAPIBurst, int(api.Burst), given["kube-api-burst"])
-	o.oneAtATime = map[string]bool{}
 	for _, p := range c.Profiles {
-		o.oneAtATime[p.SchedulerName] = slices.ContainsFunc(p.Args.PodTopologySpread.DefaultConstraints, func(d *berthv1.TopologySpreadConstraint) bool {
+		if slices.ContainsFunc(p.Args.PodTopologySpread.DefaultConstraints, func(d *berthv1.TopologySpreadConstraint) bool {
 			return d.GetWhenUnsatisfiable() == berthv1.UnsatisfiableAction_UNSATISFIABLE_ACTION_DO_NOT_SCHEDULE
-		})
+		}) {
+			if o.oneAtATime == nil {
+				o.oneAtATime = map[string]bool{}
+			}
+			o.oneAtATime[p.SchedulerName] = true
+		}
 	}
 	o.backoffs = queue.Backoffs{Initial: c.PodInitialBackoff, Max: c.PodMaxBackoff}
 	return nil

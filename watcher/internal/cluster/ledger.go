@@ -238,6 +238,14 @@ func (l *Ledger) Without(name string, uids []types.UID) guard.Usage {
 	return usage
 }
 
+// Beside is what is taken of a pod's node by the others there. The pod must hold room.
+func (l *Ledger) Beside(uid types.UID) guard.Usage {
+	h := l.pods[uid]
+	usage := l.nodes[h.record.GetNodeName()].usage.Clone()
+	usage.Remove(h.footprint)
+	return usage
+}
+
 // Record is the record of a pod that holds room; nil if it holds none.
 func (l *Ledger) Record(uid types.UID) *berthv1.PlacedPod {
 	if h := l.pods[uid]; h != nil {

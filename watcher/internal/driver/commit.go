@@ -231,6 +231,8 @@ func (d *Driver) examine(c *commit, p *pod, candidate *berthv1.Candidate) verdic
 
 // promise gives the pod room on the node and asks for the binding.
 func (d *Driver) promise(c *commit, p *pod, node string) {
+	object, _ := d.ledger.Node(node)
+	uid := object.UID
 	p.refusals = 0
 	d.endPreemption(p) // what was to make room is not needed, or has made it
 	d.setPhase(p, binding)
@@ -241,12 +243,12 @@ func (d *Driver) promise(c *commit, p *pod, node string) {
 	d.queue.PassOn(d.now, p.object.UID, node)
 	p.promised = d.ledger.Version()
 	d.promised = append(d.promised, Bind{
-		Pod: p.object, Node: node, Attempt: d.queue.Get(p.object.UID).Attempts, Asked: c.batch.Asked,
+		Pod: p.object, Node: node, Attempt: d.queue.Get(p.object.UID).Attempts, Asked: c.batch.Asked, nodeUID: uid,
 	})
 }
 
 // bindNext puts into Ready the bindings that may be sent, in the order of their promises.
-// A pod whose node has changed since, or that was placed near or away from others who were
+// A pod that its node does not take any more, or that was placed near or away from others who were
 // not bound after all, is decided about again.
 func (d *Driver) bindNext() {
 	sent := 0
@@ -263,7 +265,7 @@ func (d *Driver) bindNext() {
 			d.forget(p)
 			d.leave(p.object.UID)
 			continue
-		case d.ledger.Deserted(p.object, p.promised), d.ledger.ChangedSince(b.Node, p.promised):
+		case d.ledger.Deserted(p.object, p.promised), d.ledger.ChangedSince(b.Node, p.promised) && !d.takes(b, p):
 			d.stale++
 			d.forget(p)
 			d.again(p)
@@ -277,6 +279,12 @@ func (d *Driver) bindNext() {
 	if len(d.promised) == 0 {
 		d.promised = nil
 	}
+}
+
+// takes says whether the node of a promise is still the one that it was and takes the pod.
+func (d *Driver) takes(b Bind, p *pod) bool {
+	node, _ := d.ledger.Node(b.Node)
+	return node != nil && node.UID == b.nodeUID && guard.Check(p.object, node, d.ledger.Beside(p.object.UID)) == nil
 }
 
 // commitRejected lets the pod wait for what it was rejected for, and makes room for it

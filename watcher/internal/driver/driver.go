@@ -15,7 +15,7 @@
 //	  ▲  rejected, refused,   │                  │   │
 //	  ├──stale, undecided─────┘                  │   │ 409, unknown
 //	  │                           any other 4xx, │   ▼
-//	  │                               not sent:  │  reading ─── it has a node ─────► (ledger)
+//	  │                   not sent, taken back:  │  reading ─── it has a node ─────► (ledger)
 //	  │                              forgotten   │   │
 //	  ├──────────────────────────────────────────┘   │ it has none: forgotten
 //	  └──────────────────────────────────────────────┘

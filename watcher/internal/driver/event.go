@@ -257,6 +257,8 @@ type Bind struct {
 	Attempt int
 	// Asked is when the batch that decided it was handed out.
 	Asked time.Time
+
+	nodeUID types.UID
 }
 
 // A Nominate asks to write a pod's status.nominatedNodeName, with its UID as

@@ -139,7 +139,8 @@ func (p *process) moved(s *sighting, from Place, ev driver.Event) {
 	if !slices.Contains(ways[from], to) {
 		w.fail(lawPath, "%s has moved %s from %s to %s", p, s.uid, from, to)
 	}
-	if from.promised() && !s.concerns(ev) {
+	takenBack := from == binding && p.underWay[s.uid] == 0 // its binding was not handed out
+	if from.promised() && !s.concerns(ev) && !takenBack {
 		w.fail(lawPromise, "%s has moved %s from %s to %s on %T, which is not about it", p, s.uid, from, to, ev)
 	}
 	if from.promised() && !to.promised() && to != onNode {
@@ -204,7 +205,7 @@ var ways = map[Place][]Place{
 	backoff:  {active, gated, onNode, nowhere},
 	waiting:  {active, backoff, gated, onNode, nowhere},
 	deciding: {active, backoff, waiting, binding, gated, onNode, nowhere},
-	binding:  {bound, reading, active, backoff, gated, onNode, nowhere},
+	binding:  {bound, reading, active, deciding, backoff, gated, onNode, nowhere},
 	bound:    {onNode, nowhere},
 	reading:  {backoff, gated, onNode, nowhere},
 	onNode:   {nowhere},
