@@ -46,7 +46,7 @@ func parse(list string) ([]bug, error) {
 		}
 		b, err := parseOne(lines)
 		if err == nil && b.number != len(out)+1 {
-			err = fmt.Errorf("bug %d is the %d. of the list", b.number, len(out)+1)
+			err = fmt.Errorf("bug %d is number %d of the list", b.number, len(out)+1)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("before line %d: %w", i+1, err)

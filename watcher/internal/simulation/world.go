@@ -34,7 +34,6 @@ type world struct {
 	processes []*process    // alive
 	started   int           // processes, the dead ones too
 	terms     int           // how often one began to lead
-	bound     int           // the latest term in which something was bound
 	placedAt  time.Duration // the last binding
 	former    *berthv1.Snapshot
 	replicas  []*replica
