@@ -29,7 +29,6 @@ type placedLow struct {
 	priority string // its class
 	node     int
 	labels   map[string]string
-	critical bool
 }
 
 // preemptions are scenarios in which one choice of victims is the best.

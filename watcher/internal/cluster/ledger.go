@@ -260,6 +260,13 @@ func (l *Ledger) PodChangedSince(uid types.UID, version uint64) bool {
 	return !ok || slices.Contains(since, entry{aPlacedPod, string(uid)})
 }
 
+// BudgetsChangedSince says whether a disruption budget has changed after a version, or may
+// have.
+func (l *Ledger) BudgetsChangedSince(version uint64) bool {
+	since, ok := l.log.since(version)
+	return !ok || slices.ContainsFunc(since, func(e entry) bool { return e.object == aBudget })
+}
+
 // NominatedOn are the pods without room for which room is set aside on the node, in the
 // order of their uids.
 func (l *Ledger) NominatedOn(name string) (uids []types.UID) {

@@ -44,6 +44,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/resourceversion"
 
 	berthv1 "github.com/berth-scheduler/berth/proto/berth/v1"
 	"github.com/berth-scheduler/berth/watcher/encode"
@@ -606,9 +607,12 @@ func (d *Driver) readDone(ev ReadDone) {
 	case ev.Pod.Spec.NodeName != "":
 		d.place(ev.Pod)
 	default:
-		object := d.withNomination(ev.Pod)
-		p.object, p.record = object, d.encode(object)
-		p.withdrawn = ev.Pod.DeletionTimestamp != nil || len(ev.Pod.Spec.SchedulingGates) > 0
+		// The watch may have shown more than the read had seen.
+		if order, err := resourceversion.CompareResourceVersion(ev.Pod.ResourceVersion, p.object.ResourceVersion); err != nil || order > 0 {
+			object := d.withNomination(ev.Pod)
+			p.object, p.record = object, d.encode(object)
+		}
+		p.withdrawn = p.withdrawn || ev.Pod.DeletionTimestamp != nil || len(ev.Pod.Spec.SchedulingGates) > 0
 		d.unbound(p, "the binding failed: "+p.why)
 	}
 }

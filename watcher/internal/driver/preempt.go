@@ -162,6 +162,9 @@ func (d *Driver) preempt(c *commit, p *pod, decision *berthv1.Decision) bool {
 	}
 	budgets, violations := d.protecting(uids)
 	if violations > int(preemption.GetBudgetViolations()) {
+		if d.ledger.BudgetsChangedSince(c.version) {
+			return stale()
+		}
 		return refuse("budget", "it says that %d of its victims are beyond what disruption budgets allow; %d are", preemption.GetBudgetViolations(), violations)
 	}
 	if d.busy(name, budgets, uids) {
