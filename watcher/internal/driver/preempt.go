@@ -108,6 +108,7 @@ func newPreemptions() preemptions {
 // because it does not, or cannot be done yet.
 func (d *Driver) preempt(c *commit, p *pod, decision *berthv1.Decision) bool {
 	if d.preemptions.by[p.object.UID] != nil {
+		c.skip(decision)
 		return true // it waits for the one that is under way
 	}
 	preemption := decision.GetPreemption()
