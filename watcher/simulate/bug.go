@@ -59,7 +59,7 @@ func parse(list string) ([]bug, error) {
 
 func parseOne(lines []string) (b bug, err error) {
 	if len(lines) != 5 || !strings.HasPrefix(lines[2], "- ") || !strings.HasPrefix(lines[3], "+ ") || !strings.HasPrefix(lines[4], "! ") {
-		return b, errors.New("a bug is a number with a name, a file, a line with -, one with +, and one with !")
+		return b, errors.New("a bug has five lines: its number and name, its file, and one each that begins with -, + and !, in this order")
 	}
 	number, name, _ := strings.Cut(lines[0], " ")
 	if b.number, err = strconv.Atoi(number); err != nil {
