@@ -629,9 +629,11 @@ func (l *Ledger) Place(pod *corev1.Pod) {
 		if resized || relabelled || leaving { // and not just started
 			l.changed(aPlacedPod, updated, node)
 		}
-		if relabelled || leaving {
+		if leaving {
 			concerns(old.record)
 			concerns(record)
+		} else if relabelled {
+			l.relabels(record.GetNamespace(), old.record.GetLabels(), record.GetLabels())
 		}
 		if (resized || relabelled) && !old.assumed {
 			l.nodes[node].changed = l.version

@@ -44,6 +44,8 @@ type podSelector struct {
 	// namespaces are where; nil means everywhere.
 	namespaces []string
 	selector   labels.Selector
+	// keys are labels that a pod must have like the one whose term it is, besides.
+	keys []string
 }
 
 // Selects says whether the relation may select the pod. It errs on the side of yes.
@@ -52,6 +54,18 @@ func (r *Relation) Selects(pod *corev1.Pod) bool { return r.selects(pod.Namespac
 func (r *Relation) selects(namespace string, of map[string]string) bool {
 	return slices.ContainsFunc(r.selectors, func(s podSelector) bool {
 		return (s.namespaces == nil || slices.Contains(s.namespaces, namespace)) && s.selector.Matches(labels.Set(of))
+	})
+}
+
+// tells says whether one of the relation's selectors may tell a pod's labels from those that
+// it had before.
+func (r *Relation) tells(namespace string, before, now map[string]string) bool {
+	return slices.ContainsFunc(r.selectors, func(s podSelector) bool {
+		if s.namespaces != nil && !slices.Contains(s.namespaces, namespace) {
+			return false
+		}
+		was, is := s.selector.Matches(labels.Set(before)), s.selector.Matches(labels.Set(now))
+		return was != is || is && slices.ContainsFunc(s.keys, func(key string) bool { return before[key] != now[key] })
 	})
 }
 
@@ -92,12 +106,12 @@ func termsOf(pod *corev1.Pod) (t terms, any bool) {
 
 // selectors are whom the terms select, of a pod in the namespace.
 func (t terms) selectors(namespace string) (all []podSelector) {
-	add := func(namespaces []string, selector *metav1.LabelSelector) {
+	add := func(namespaces []string, selector *metav1.LabelSelector, keys ...string) {
 		s, err := metav1.LabelSelectorAsSelector(selector)
 		if err != nil {
 			s = labels.Everything() // who knows
 		}
-		all = append(all, podSelector{namespaces, s})
+		all = append(all, podSelector{namespaces, s, keys})
 	}
 	for _, of := range [][]corev1.PodAffinityTerm{t.Affinity, t.AntiAffinity} {
 		for i := range of {
@@ -112,7 +126,7 @@ func (t terms) selectors(namespace string) (all []podSelector) {
 		}
 	}
 	for i := range t.Spread {
-		add([]string{namespace}, t.Spread[i].LabelSelector)
+		add([]string{namespace}, t.Spread[i].LabelSelector, t.Spread[i].MatchLabelKeys...)
 	}
 	return all
 }
@@ -232,6 +246,17 @@ func (l *Ledger) deserts(namespace string, of map[string]string) {
 	for _, r := range l.relations.byKey {
 		if r.selects(namespace, of) {
 			r.deserted = l.version
+		}
+	}
+}
+
+// relabels notes that a placed pod has other labels than before, at the version that there is
+// now. It matters only where a selector tells them apart: since 1.35 the API server gives
+// each pod its node's zone and region when it is bound, so that every echo has other labels.
+func (l *Ledger) relabels(namespace string, before, now map[string]string) {
+	for _, r := range l.relations.byKey {
+		if r.selected[byOthers] != l.version && r.tells(namespace, before, now) {
+			r.selected[byOthers] = l.version
 		}
 	}
 }

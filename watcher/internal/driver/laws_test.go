@@ -27,7 +27,7 @@ import (
 // end, every pod that fits is bound. A failure prints its shortest story.
 func TestLaws(t *testing.T) {
 	// A pod's life alone takes eight steps, and a run takes about a millisecond.
-	for name, value := range map[string]string{"rapid.steps": "100", "rapid.checks": "3000"} {
+	for name, value := range map[string]string{"rapid.steps": "100", "rapid.checks": "2000"} {
 		if f := flag.Lookup(name); f.Value.String() == f.DefValue {
 			f.Value.Set(value)
 			defer f.Value.Set(f.DefValue)
