@@ -32,6 +32,9 @@ type Workload struct {
 	// PlacedPerNode is how many pods each node has, on average, when the
 	// scheduler starts; see Placed.
 	PlacedPerNode int
+	// Full is how many percent of the nodes' cpu is taken when the scheduler starts,
+	// where PlacedPerNode is 0; see Placed.
+	Full int
 	// Questions is how many a second a decider is asked beside its work; see
 	// Question. 0 means none.
 	Questions int
@@ -93,8 +96,12 @@ func (w Workload) Objects(scheduler string, nodes, pods int) (Objects, error) {
 
 // Placed returns the pods that are on the nodes of Nodes(nodes) when the
 // scheduler starts, with the node that each is on. They are of the classes of
-// "mixed". Workloads with the same PlacedPerNode have the same.
+// "mixed"; or where Full is set, one to a node with what it takes of its cpu.
+// Workloads with the same PlacedPerNode and Full have the same.
 func (w Workload) Placed(nodes int) []*corev1.Pod {
+	if w.Full > 0 {
+		return fillers(nodes, w.Full)
+	}
 	pods := make([]*corev1.Pod, nodes*w.PlacedPerNode)
 	for i := range pods {
 		p := newPod(fmt.Sprintf("placed-%06d", i), "nobody")
