@@ -19,6 +19,14 @@ import (
 
 // run is main with its surroundings as arguments; it returns the exit code.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	if len(args) > 0 {
+		switch args[0] {
+		case "replicas":
+			return runReplicas(ctx, args[1:], stdout, stderr)
+		case "takeover":
+			return runTakeover(ctx, args[1:], stdout, stderr)
+		}
+	}
 	o, err := parse(args)
 	if errors.Is(err, flag.ErrHelp) {
 		fmt.Fprint(stdout, help())

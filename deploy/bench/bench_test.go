@@ -256,7 +256,7 @@ func TestVerdict(t *testing.T) {
 		{"", "check: no such file\n", failed, []string{"check: exit status 1: check: no such file"}},
 		{`{"violations":[]}`, "", failed, []string{"check: exit status 1"}},
 	} {
-		if got := verdict([]byte(c.stdout), []byte(c.stderr), c.exit); !slices.Equal(got, c.want) {
+		if violated, got := verdict([]byte(c.stdout), []byte(c.stderr), c.exit); !slices.Equal(got, c.want) || violated != strings.Contains(c.stdout, "Lost") {
 			t.Errorf("%s: %q, want %q", c.stdout, got, c.want)
 		}
 	}

@@ -57,11 +57,15 @@ type cluster struct {
 	kubeconfig string
 	client     kubernetes.Interface // for everything but watches
 	watcher    kubernetes.Interface // with a connection of its own
-	placed     int                  // pods in workload.PlacedNamespace; unknown if they did not all come or go
+	placed     placed               // the pods in workload.PlacedNamespace
 }
 
-// unknown is a number of pods that nobody knows.
-const unknown = -1
+// placed are the pods of a workload that are placed already: so many to a node, or so many
+// that the nodes are full to a percentage. Neither is there if both are 0.
+type placed struct{ perNode, full int }
+
+// unknown is what is there if they did not all come or go.
+var unknown = placed{-1, -1}
 
 // startCluster starts one with its files in dir.
 func startCluster(ctx context.Context, s *child.Spawner, dir, log string) (*cluster, error) {
@@ -145,10 +149,11 @@ func (c *cluster) prepare(ctx context.Context, nodes int) error {
 // and no others. Runs share them, since none changes them. They take their time,
 // of which say is told.
 func (c *cluster) occupy(ctx context.Context, w workload.Workload, nodes int, say func(format string, args ...any)) error {
-	if c.placed == nodes*w.PlacedPerNode {
+	want := placed{w.PlacedPerNode, w.Full}
+	if c.placed == want {
 		return nil
 	}
-	if c.placed != 0 {
+	if c.placed != (placed{}) {
 		say("deleting the placed pods of the workload before")
 		c.placed = unknown
 		if err := c.evacuate(ctx); err != nil {
@@ -170,7 +175,7 @@ func (c *cluster) occupy(ctx context.Context, w workload.Workload, nodes int, sa
 	if err != nil {
 		return fmt.Errorf("creating placed pods: %w", err)
 	}
-	c.placed = len(pods)
+	c.placed = want
 	return nil
 }
 

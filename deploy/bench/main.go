@@ -5,12 +5,16 @@
 //
 // It drives the programs that a user has and shares no code with them.
 //
-// Reading order: bench.go is which runs are made and in which order, trial.go one
+// Two measurements of Berth alone are commands of their own: replicas.go is several
+// deciders side by side, takeover.go the death of a leader; aside.go is what they share.
+//
+// Reading order of the rest: bench.go is which runs are made and in which order, trial.go one
 // run from beginning to end, system.go what is compared, bind.go what binds
 // without a scheduler, cluster.go what is done to the API server, usage.go what
 // programs use. The pure parts are internal/workload (what is scheduled),
 // internal/timeline (when what happened), internal/result (what is kept and
-// printed) and internal/plot (how it is drawn).
+// printed), internal/plot (how it is drawn), and internal/scrape, internal/replicas and
+// internal/takeover for the two commands.
 package main
 
 import (
@@ -32,6 +36,8 @@ import (
 )
 
 const usageText = `Usage: bench [flags]
+       bench replicas [flags]   four slow deciders beside one
+       bench takeover [flags]   the leader is killed while pods are scheduled
 
 Measures how fast pods are placed, what it costs, and how long a pod waits: by
 Berth, by kube-scheduler, and by nobody, on one local cluster. Rows are printed as

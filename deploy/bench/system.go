@@ -29,7 +29,7 @@ type system struct {
 	decides bool // has deciders, which can be asked
 
 	// programs lists what to start; nil where the benchmark itself binds.
-	programs func(c *cluster) ([]program, error)
+	programs func(ctx context.Context, c *cluster) ([]program, error)
 }
 
 // A program is one process of a system.
@@ -51,9 +51,9 @@ func systems() []system {
 		{name: result.BareEvents, description: "the same with one Event per pod", scheduler: "bench", events: true},
 		{name: result.Stock, description: "stock kube-scheduler with its default profile", scheduler: "default-scheduler", events: true, programs: kubeScheduler},
 		{name: "berth", description: "one watcher and one decider with the default policy", scheduler: "berth", events: true, decides: true,
-			programs: func(c *cluster) ([]program, error) { return berth(c, 1) }},
+			programs: func(_ context.Context, c *cluster) ([]program, error) { return berth(c, 1) }},
 		{name: "berth-2x2", description: "two watchers that elect a leader and two deciders, as deploy/base has them; on \"equal\" alone unless named", scheduler: "berth", events: true, only: "equal", decides: true,
-			programs: func(c *cluster) ([]program, error) { return berth(c, 2) }},
+			programs: func(_ context.Context, c *cluster) ([]program, error) { return berth(c, 2) }},
 	}
 }
 
@@ -76,7 +76,7 @@ func findSystem(name string) (system, error) {
 	return all[i], nil
 }
 
-func kubeScheduler(c *cluster) ([]program, error) {
+func kubeScheduler(_ context.Context, c *cluster) ([]program, error) {
 	addresses, err := child.FreeAddresses(1)
 	if err != nil {
 		return nil, err

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
@@ -53,10 +54,20 @@ type trial struct {
 	objects  workload.Objects
 	blank    result.Result // what is known of the result beforehand
 
+	// warm, if set, is called when the system is ready, and the pods are created after it
+	// has returned; else they are there before the system is started.
+	warm func(ctx context.Context) error
+	// beside, if set, runs while the pods are scheduled, until it is done.
+	beside func(ctx context.Context) error
+	// settled, if set, is called when all is done, before the system ends.
+	settled func(ctx context.Context) error
+
 	timeline  *timeline.Timeline
 	children  []*child.Child
-	programs  []string // of the children
-	decider   string   // address of the first of them that decides
+	programs  []program    // of the children
+	killed    atomic.Int64 // the PID of the child that beside has killed, if any
+	violated  bool         // the judge found something wrong
+	decider   string       // address of the first of them that decides
 	answers   []time.Duration
 	recorder  *child.Child
 	auditFrom int64 // where the run's part of the audit log begins
@@ -85,7 +96,7 @@ func (t *trial) measure(ctx context.Context) (res result.Result, err error) {
 		return res, err
 	}
 	var created []*corev1.Pod
-	if t.workload.Rate == 0 {
+	if t.workload.Rate == 0 && t.warm == nil {
 		if created, err = t.cluster.createPods(ctx, t.objects.Pods, t.timeline); err != nil {
 			return res, err
 		}
@@ -102,6 +113,11 @@ func (t *trial) measure(ctx context.Context) (res result.Result, err error) {
 	if err := t.start(ctx); err != nil {
 		return res, err
 	}
+	if t.warm != nil {
+		if err := t.warm(ctx); err != nil {
+			return res, err
+		}
+	}
 	t.timeline.Ready(time.Now())
 	before, err := t.sample()
 	if err != nil {
@@ -113,6 +129,11 @@ func (t *trial) measure(ctx context.Context) (res result.Result, err error) {
 	after, err := t.sample()
 	if err != nil {
 		return res, err
+	}
+	if t.settled != nil {
+		if err := t.settled(ctx); err != nil {
+			return res, err
+		}
 	}
 	t.stop()
 
@@ -151,7 +172,7 @@ func (t *trial) start(ctx context.Context) error {
 	if t.system.programs == nil {
 		return nil
 	}
-	programs, err := t.system.programs(t.cluster)
+	programs, err := t.system.programs(ctx, t.cluster)
 	if err != nil {
 		return err
 	}
@@ -161,7 +182,7 @@ func (t *trial) start(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		t.children, t.programs = append(t.children, c), append(t.programs, p.name)
+		t.children, t.programs = append(t.children, c), append(t.programs, p)
 		t.decider = cmp.Or(t.decider, p.grpc)
 	}
 	for i, p := range programs {
@@ -198,6 +219,11 @@ func (t *trial) schedule(ctx context.Context, created []*corev1.Pod) error {
 	switch {
 	case t.workload.Rate > 0:
 		work(func() error { return t.trickle(ctx, binder) })
+	case t.warm != nil:
+		work(func() error {
+			_, err := t.cluster.createPods(ctx, t.objects.Pods, t.timeline)
+			return err
+		})
 	case t.system.programs == nil:
 		work(func() error {
 			return inOrder(ctx, created, func(i int, p *corev1.Pod) error { return binder.place(ctx, t.objects.Pods[i], p) })
@@ -209,6 +235,9 @@ func (t *trial) schedule(ctx context.Context, created []*corev1.Pod) error {
 	}
 	if t.workload.Questions > 0 {
 		work(func() error { return t.inquire(ctx, settled) })
+	}
+	if t.beside != nil {
+		work(func() error { return t.beside(ctx) })
 	}
 	err := t.await(ctx)
 	if err != nil {
@@ -233,7 +262,7 @@ func (t *trial) await(ctx context.Context) error {
 		case <-look.C:
 		}
 		for _, c := range t.children {
-			if !c.Alive() {
+			if !c.Alive() && int64(c.PID) != t.killed.Load() {
 				return c.Failure()
 			}
 		}
@@ -392,11 +421,11 @@ func (t *trial) result(before, after usage) result.Result {
 	res.APIServer, res.Etcd = after.apiserver-before.apiserver, after.etcd-before.etcd
 	res.Processes = map[string]result.Process{}
 	for i, program := range t.programs {
-		p := res.Processes[program]
+		p := res.Processes[program.name]
 		p.Life += after.children[i]
 		p.Ready += after.children[i] - before.children[i]
 		p.Peak += after.peaks[i]
-		res.Processes[program] = p
+		res.Processes[program.name] = p
 	}
 	return res
 }
@@ -430,23 +459,24 @@ func (t *trial) judge(ctx context.Context) []string {
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	err := t.spawner.Run(ctx, cmd)
-	return verdict(stdout.Bytes(), stderr.Bytes(), err)
+	violated, problems := verdict(stdout.Bytes(), stderr.Bytes(), err)
+	t.violated = violated
+	return problems
 }
 
 // verdict is what keeps a run from counting according to what bin/check printed
-// and how it ended.
-func verdict(stdout, stderr []byte, exit error) []string {
+// and how it ended, and whether a rule was violated.
+func verdict(stdout, stderr []byte, exit error) (violated bool, problems []string) {
 	if exit == nil {
-		return nil
+		return false, nil
 	}
 	var report struct {
 		Violations []struct{ Rule, Pod, Node, Detail string }
 		Incomplete []string
 	}
 	if err := json.Unmarshal(stdout, &report); err != nil {
-		return []string{fmt.Sprintf("check: %v: %s", exit, bytes.TrimSpace(stderr))}
+		return false, []string{fmt.Sprintf("check: %v: %s", exit, bytes.TrimSpace(stderr))}
 	}
-	var problems []string
 	if n := len(report.Violations); n > 0 {
 		v := report.Violations[0]
 		problems = append(problems, fmt.Sprintf("check: %d violations, the first: %s %s %s %s", n, v.Rule, v.Pod, v.Node, v.Detail))
@@ -457,7 +487,7 @@ func verdict(stdout, stderr []byte, exit error) []string {
 	if problems == nil {
 		problems = []string{fmt.Sprintf("check: %v", exit)}
 	}
-	return problems
+	return len(report.Violations) > 0, problems
 }
 
 // A follower looks for a text in a file that grows.

@@ -199,6 +199,9 @@ type Figures struct {
 	// FirstToTold to the last Event. A first bind before the readiness was seen
 	// counts as the readiness.
 	ReadyToLast, FirstToLast, ReadyToTold, FirstToTold time.Duration
+	// Middle is from when a tenth of the pods was bound or rejected until nine tenths
+	// were: without what is special about a beginning and an end.
+	Middle time.Duration
 	// From when the scheduler's processes were started to its readiness and to
 	// the first and the last bind or rejection. Zero if there are no processes.
 	StartToReady, StartToFirst, StartToLast time.Duration
@@ -229,11 +232,13 @@ func (t *Timeline) Figures() Figures {
 	if !first.IsZero() && first.Before(ready) {
 		ready = first
 	}
+	var done []time.Time
 	var bind, watch, reject []time.Duration
 	for _, p := range t.pods {
 		if p.done.IsZero() {
 			continue
 		}
+		done = append(done, p.done)
 		since := p.done.Sub(later(p.sent, ready))
 		if !p.fits {
 			f.Rejected++
@@ -246,6 +251,9 @@ func (t *Timeline) Figures() Figures {
 	}
 	if !last.IsZero() {
 		f.ReadyToLast, f.FirstToLast = last.Sub(ready), last.Sub(first)
+	}
+	if slices.SortFunc(done, time.Time.Compare); len(done) >= 10 {
+		f.Middle = done[len(done)*9/10-1].Sub(done[len(done)/10-1])
 	}
 	if !t.started.IsZero() && !last.IsZero() {
 		f.StartToReady, f.StartToFirst, f.StartToLast = ready.Sub(t.started), first.Sub(t.started), last.Sub(t.started)
