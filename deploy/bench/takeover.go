@@ -145,7 +145,7 @@ func (o takeoverOptions) run(ctx context.Context, b *bench, r *takeover.Run) err
 	if err != nil {
 		return fmt.Errorf("%s: %w", t.audit(), err)
 	}
-	r.Measure(binds, change)
+	r.Measure(binds, change, res.Bound)
 	return nil
 }
 

@@ -70,10 +70,13 @@ type Run struct {
 	Round int `json:"round"`
 	Nodes int `json:"nodes"`
 	Pods  int `json:"pods"`
-	// Before and After are how many pods the old and the new leader bound, and OldAfter how
-	// many the old one bound that the API server received after the new one's first.
+	// Before and After are how many pods the old and the new leader bound, Unheard how many
+	// the API server bound for one of them that was not there any more to hear of it, and
+	// OldAfter how many the old one bound that the API server received after the new one's
+	// first.
 	Before   int `json:"boundByOld"`
 	After    int `json:"boundByNew"`
+	Unheard  int `json:"boundUnheard"`
 	OldAfter int `json:"boundByOldAfterFirstOfNew"`
 	// To the new leader's first bind: from the kill, from the end of the Lease, and from
 	// when it acquired it.
@@ -88,8 +91,8 @@ type Run struct {
 	Problems []string `json:"problems,omitempty"`
 }
 
-// Measure fills in what the binds say of the change.
-func (r *Run) Measure(binds []Bind, c Change) {
+// Measure fills in what the binds say of the change; bound is how many pods have a node.
+func (r *Run) Measure(binds []Bind, c Change, bound int) {
 	var first Bind
 	var last time.Time
 	for _, b := range binds {
@@ -104,6 +107,7 @@ func (r *Run) Measure(binds []Bind, c Change) {
 			}
 		}
 	}
+	r.Unheard = bound - len(binds)
 	switch {
 	case r.Before == 0:
 		r.Problems = append(r.Problems, "the old leader bound no pod")
@@ -132,10 +136,10 @@ func (r *Run) Measure(binds []Bind, c Change) {
 func Table(runs []Run) string {
 	var b strings.Builder
 	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(w, "round\tnodes\tpods\tkill to bind\tlease end to bind\tacquired to bind\tlast to first bind\tbound by old\tby new\told after new\t")
+	fmt.Fprintln(w, "round\tnodes\tpods\tkill to bind\tlease end to bind\tacquired to bind\tlast to first bind\tbound by old\tunheard\tby new\told after new\t")
 	for _, r := range runs {
-		fmt.Fprintf(w, "%d\t%d\t%d\t%.2f s\t%.2f s\t%.2f s\t%.2f s\t%d\t%d\t%d\t\n",
-			r.Round, r.Nodes, r.Pods, r.FromKill, r.FromLeaseEnd, r.FromAcquired, r.Gap, r.Before, r.After, r.OldAfter)
+		fmt.Fprintf(w, "%d\t%d\t%d\t%.2f s\t%.2f s\t%.2f s\t%.2f s\t%d\t%d\t%d\t%d\t\n",
+			r.Round, r.Nodes, r.Pods, r.FromKill, r.FromLeaseEnd, r.FromAcquired, r.Gap, r.Before, r.Unheard, r.After, r.OldAfter)
 	}
 	w.Flush()
 	counted := slices.DeleteFunc(slices.Clone(runs), func(r Run) bool { return len(r.Problems) > 0 })

@@ -52,35 +52,35 @@ func TestMeasure(t *testing.T) {
 		{"b", at(25.4), at(25.6)}, {"b", at(25.3), at(25.5)}, {"c", at(1), at(40)},
 	}
 	r := Run{Round: 1}
-	r.Measure(binds, change)
-	if diff := cmp.Diff(Run{Round: 1, Before: 3, After: 2, FromKill: 15.5, FromLeaseEnd: 1, FromAcquired: 0.5, Gap: 15.4}, r); diff != "" {
+	r.Measure(binds, change, 8)
+	if diff := cmp.Diff(Run{Round: 1, Before: 3, After: 2, Unheard: 2, FromKill: 15.5, FromLeaseEnd: 1, FromAcquired: 0.5, Gap: 15.4}, r); diff != "" {
 		t.Error(diff)
 	}
 
 	r = Run{}
-	if r.Measure(append(binds, Bind{"a", at(25.35), at(25.4)}), change); r.OldAfter != 1 || !r.Violated || len(r.Problems) != 1 {
+	if r.Measure(append(binds, Bind{"a", at(25.35), at(25.4)}), change, 7); r.OldAfter != 1 || !r.Violated || len(r.Problems) != 1 {
 		t.Errorf("a bind of the old leader after the new one's first: %+v", r)
 	}
 	r = Run{}
-	if r.Measure(binds[:3], change); r.Violated || len(r.Problems) != 1 || r.FromKill != 0 {
+	if r.Measure(binds[:3], change, 3); r.Violated || len(r.Problems) != 1 || r.FromKill != 0 {
 		t.Errorf("no bind of the new leader: %+v", r)
 	}
 	r = Run{}
-	if r.Measure(binds[3:], change); len(r.Problems) != 1 || r.FromKill != 0 {
+	if r.Measure(binds[3:], change, 3); len(r.Problems) != 1 || r.FromKill != 0 {
 		t.Errorf("no bind of the old leader: %+v", r)
 	}
 }
 
 func TestTable(t *testing.T) {
 	runs := []Run{
-		{Round: 1, Nodes: 5000, Pods: 20000, Before: 5000, After: 15000, FromKill: 15, FromLeaseEnd: 1, FromAcquired: 0.5, Gap: 15.25},
+		{Round: 1, Nodes: 5000, Pods: 20000, Before: 4970, Unheard: 30, After: 15000, FromKill: 15, FromLeaseEnd: 1, FromAcquired: 0.5, Gap: 15.25},
 		{Round: 2, Nodes: 5000, Pods: 20000, Before: 6000, After: 14000, FromKill: 14, FromLeaseEnd: 2, FromAcquired: 0.25, Gap: 14},
 		{Round: 3, Nodes: 5000, Pods: 20000, Before: 6000, Problems: []string{"the new leader bound no pod"}},
 	}
-	const want = `  round  nodes   pods  kill to bind  lease end to bind  acquired to bind  last to first bind  bound by old  by new  old after new
-      1   5000  20000       15.00 s             1.00 s            0.50 s             15.25 s          5000   15000              0
-      2   5000  20000       14.00 s             2.00 s            0.25 s             14.00 s          6000   14000              0
-      3   5000  20000        0.00 s             0.00 s            0.00 s              0.00 s          6000       0              0
+	const want = `  round  nodes   pods  kill to bind  lease end to bind  acquired to bind  last to first bind  bound by old  unheard  by new  old after new
+      1   5000  20000       15.00 s             1.00 s            0.50 s             15.25 s          4970       30   15000              0
+      2   5000  20000       14.00 s             2.00 s            0.25 s             14.00 s          6000        0   14000              0
+      3   5000  20000        0.00 s             0.00 s            0.00 s              0.00 s          6000        0       0              0
 medians of 2 rounds: kill to bind 14.50 s, lease end to bind 1.50 s, acquired to bind 0.38 s
 DOES NOT COUNT: round 3: the new leader bound no pod
 `

@@ -132,6 +132,22 @@ func TestFiguresBeforeReady(t *testing.T) {
 	}
 }
 
+// The middle is between the first and the last tenth.
+func TestMiddle(t *testing.T) {
+	var names []string
+	for i := range 20 {
+		names = append(names, string(rune('a'+i)))
+	}
+	l := New(pods(names...), false)
+	l.Ready(at(0))
+	for i, name := range names {
+		l.Pod(bound(name), at(i*i))
+	}
+	if got, want := l.Figures().Middle, (17*17-1)*time.Second; got != want {
+		t.Errorf("%v, want %v", got, want)
+	}
+}
+
 func TestProblems(t *testing.T) {
 	l := New(pods("a", "b", "c", "d", "e", "x1", "x2"), true)
 	l.Ready(at(0))
