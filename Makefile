@@ -34,7 +34,7 @@ MODULES := $(dir $(wildcard go.mod decider/*/go.mod deploy/*/go.mod))
 
 .PHONY: help
 help: ## Describe every target
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: ## Compile bin/decider and bin/watcher
@@ -92,6 +92,20 @@ QUICK ?=
 bench: build tools ## Compare Berth with kube-scheduler and with bare binding (WORKLOADS SYSTEMS ROUNDS QUICK)
 	bin/bench $(if $(WORKLOADS),--workloads '$(WORKLOADS)') $(if $(SYSTEMS),--systems '$(SYSTEMS)') \
 		$(if $(ROUNDS),--rounds '$(ROUNDS)') $(call on,$(QUICK),--quick)
+
+# NODES and PODS as well are flags of these two; see `bin/bench replicas --help` and
+# `bin/bench takeover --help`. DECIDERS is how many are compared with one.
+aside = $(if $(ROUNDS),--rounds '$(ROUNDS)') $(if $(NODES),--nodes '$(NODES)') $(if $(PODS),--pods '$(PODS)') $(if $(JSON),--json '$(JSON)')
+JSON ?=
+
+.PHONY: bench-replicas
+bench-replicas: build tools ## Compare four slow deciders with one, and count conflicts (ROUNDS NODES PODS DECIDERS WORKLOADS JSON)
+	go build -o bin/ ./deploy/bench/slowdecider
+	bin/bench replicas $(aside) $(if $(DECIDERS),--deciders '$(DECIDERS)') $(if $(WORKLOADS),--workloads '$(WORKLOADS)')
+
+.PHONY: bench-takeover
+bench-takeover: build tools ## Kill the leader while pods are scheduled, and time the next one (ROUNDS NODES PODS JSON)
+	bin/bench takeover $(aside)
 
 # How long `make chaos` breaks things. It draws a seed unless one is given. See
 # `bin/chaos --help`.
