@@ -244,7 +244,7 @@ func TestAccess(t *testing.T) {
 namespaces [list watch]
 nodes [list watch]
 nodes.metrics.k8s.io [list]
-pods [get list watch]
+pods [get list watch delete]
 pods/binding [create]
 pods/status [patch]
 poddisruptionbudgets.policy [list watch]
