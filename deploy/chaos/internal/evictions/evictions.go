@@ -82,7 +82,9 @@ func Judge(r Run) Verdict {
 	byUID := map[string]*Pod{}
 	nominated := map[string][]*Pod{} // by node
 	for _, p := range r.Pods {
-		byUID[p.UID] = p
+		if p.UID != "" { // else whether it was created, nobody heard
+			byUID[p.UID] = p
+		}
 		for _, n := range p.Nominated {
 			nominated[n] = append(nominated[n], p)
 		}

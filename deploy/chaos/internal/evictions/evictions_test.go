@@ -14,7 +14,9 @@ func at(seconds int) time.Time { return begin.Add(time.Duration(seconds) * time.
 func pods(all ...*Pod) map[string]*Pod {
 	m := map[string]*Pod{}
 	for _, p := range all {
-		p.UID = "uid-" + p.Name
+		if p.Name != "unheard" { // of its creation
+			p.UID = "uid-" + p.Name
+		}
 		m[p.Name] = p
 	}
 	return m
@@ -38,6 +40,7 @@ func TestJudge(t *testing.T) {
 		{"nominated elsewhere", Run{once, pods(victim(), &Pod{Name: "other", Priority: 200, Created: at(2), Nominated: []string{"m"}}), nil, nil}, Verdict{Evicted: 1, Unattributed: 1}, ""},
 		{"waited", Run{once, pods(victim(), &Pod{Name: "other", Priority: 200, Created: at(2), Bound: at(11)}), nil, nil}, Verdict{Evicted: 1, Unattributed: 1}, ""},
 		{"was bound", Run{once, pods(victim(), &Pod{Name: "other", Priority: 200, Created: at(2), Bound: at(9)}), nil, nil}, Verdict{Evicted: 1}, ForNobody},
+		{"not for one whose uid is not known", Run{once, pods(victim(), &Pod{Name: "unheard", Priority: 100}, &Pod{Name: "other", Priority: 200, Created: at(2)}), nil, nil}, Verdict{Evicted: 1, Unattributed: 1}, ""},
 		{"came later", Run{once, pods(victim(), &Pod{Name: "other", Priority: 200, Created: at(12)}), nil, nil}, Verdict{Evicted: 1}, ForNobody},
 		{"is lower", Run{once, pods(victim(), &Pod{Name: "other", Priority: 50, Created: at(2), Nominated: []string{"n"}}), nil, nil}, Verdict{Evicted: 1}, ForNobody},
 		{"twice", Run{append(once, once...), pods(victim(), &Pod{Name: "other", Priority: 200}), claim, nil}, Verdict{Evicted: 1, ByEvent: 1}, Twice},
