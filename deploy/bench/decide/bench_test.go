@@ -147,6 +147,7 @@ func TestCases(t *testing.T) {
 func TestTables(t *testing.T) {
 	state := State{Nodes: 5000, Full: 0.5}
 	pods := Case{Kind: "plain", Classes: 1}
+	spread := Case{Kind: "hard-spread", InterPod: true, Classes: 1}
 	rejected := Case{Kind: "plain", Classes: 100, TooBig: true}
 	all := &Costs{
 		Feedings: []*Feeding{
@@ -159,6 +160,9 @@ func TestTables(t *testing.T) {
 			{State: state, Case: pods, Solver: indexed, Pods: 100_000, Batch: 1000, Time: time.Second, CPU: 900 * time.Millisecond, Answer: Equal},
 			{State: state, Case: rejected, Solver: plain, Pods: 10, Batch: 1, Time: 2 * time.Second},
 			{State: state, Case: rejected, Solver: indexed, Skipped: "one decision took 21.0s"},
+			// Faster than as many requests without pods: too little to tell.
+			{State: state, Case: spread, Solver: plain, Pods: 10, Batch: 1, Time: time.Millisecond, Empty: 2 * time.Millisecond},
+			{State: state, Case: spread, Solver: indexed, Pods: 10, Batch: 1, Time: time.Millisecond, Empty: time.Millisecond, Answer: Equal},
 		},
 	}
 	want, err := os.ReadFile("testdata/tables")
@@ -174,6 +178,9 @@ func TestTables(t *testing.T) {
 		comparedTable(figures.Run, plain, map[int]comparedBatch{0: {Batch: 0, Pods: 40, Nanoseconds: 20e9}, 9: {Batch: 9, Pods: 41, Nanoseconds: 21e9, Difference: "x"}})
 	if got != string(want) {
 		t.Errorf("printed\n%s\nwant testdata/tables\n%s", got, want)
+	}
+	if err := all.draw(filepath.Join(t.TempDir(), "svg")); err != nil {
+		t.Errorf("drawn: %v", err)
 	}
 }
 

@@ -99,7 +99,8 @@ type Measurement struct {
 	first []*berthv1.Decision
 }
 
-// PerDecision is what one decision took beyond what the request took without it, or 0.
+// PerDecision is what one decision took beyond what the request took without it; 0 if
+// nothing was measured, or the decisions took no longer than requests without them.
 func (m *Measurement) PerDecision() time.Duration {
 	if m.Pods == 0 {
 		return 0

@@ -86,11 +86,15 @@ func (a *Costs) table() string {
 				continue
 			}
 			m := a.find(first.State, first.Case, name)
-			if m == nil || m.PerDecision() == 0 || reference.Pods == 0 {
+			if m == nil || m.Pods == 0 || reference.Pods == 0 {
 				cells = append(cells, "", "")
 				continue
 			}
-			cells = append(cells, string(m.Answer), fmt.Sprintf("%.3g", float64(reference.PerDecision())/float64(m.PerDecision())))
+			ratio := ""
+			if m.PerDecision() > 0 && reference.PerDecision() > 0 {
+				ratio = fmt.Sprintf("%.3g", float64(reference.PerDecision())/float64(m.PerDecision()))
+			}
+			cells = append(cells, string(m.Answer), ratio)
 		}
 		measured.row(cells...)
 	}
@@ -129,7 +133,10 @@ func (a *Costs) cost(of *Measurement, solver string) []string {
 	case m.Skipped != "":
 		return []string{"skipped: " + m.Skipped, ""}
 	}
-	cell := short(m.PerDecision())
+	cell := "too little to tell"
+	if d := m.PerDecision(); d > 0 {
+		cell = short(d)
+	}
 	if m.CPU > 0 {
 		cell += ", " + short(m.CPU/time.Duration(m.Pods))
 	}
@@ -190,7 +197,8 @@ func (a *Costs) draw(path string) error {
 		line := plot.Series{Name: s.solver + ": " + s.of.String()}
 		full := a.drawnFull(s.of)
 		for _, m := range a.Measurements {
-			if m.Solver == s.solver && m.Case == s.of && m.Full == full && m.Pods > 0 {
+			// What a decision costs beyond its request may be too little to tell.
+			if m.Solver == s.solver && m.Case == s.of && m.Full == full && m.PerDecision() > 0 {
 				line.Points = append(line.Points, plot.Point{X: float64(m.Nodes), Y: float64(m.PerDecision())})
 			}
 		}
