@@ -1,11 +1,13 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"slices"
 	"strconv"
+	"sync"
 	"time"
 
 	coordinationv1 "k8s.io/api/coordination/v1"
@@ -15,6 +17,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/kubernetes"
 
@@ -183,6 +186,9 @@ func (f *follower) begin(ctx context.Context, now time.Time) error {
 	return f.emit(history.Record{Type: history.Synced, Kind: f.kind, ResourceVersion: version, Time: &metav1.MicroTime{Time: now}})
 }
 
+// bridgeReaders is how many objects are read at a time after errGone.
+const bridgeReaders = 32
+
 // errGone says that the API server no longer has the events after f.version.
 var errGone = errors.New("too old resource version")
 
@@ -255,34 +261,50 @@ func (f *follower) handle(ev watch.Event) error {
 // listed. The API server keeps no events that old, yet etcd keeps every version
 // since its last compaction (five minutes), and a list at an exact
 // resourceVersion reads it. So each object that is not as it was is read
-// backwards, version by version. When that fails, a Gap and the bare differences
-// are emitted. What was created and deleted in between leaves no trace here; if
+// backwards, version by version; several are at a time, for what happens meanwhile may
+// have to be bridged as well. When that fails, a Gap and the bare differences are
+// emitted. What was created and deleted in between leaves no trace here; if
 // it was bound, the audit log tells on it.
 func (f *follower) bridge(ctx context.Context, found map[string]history.Record, version uint64) error {
-	keys := map[string]bool{}
-	for k := range f.known {
-		keys[k] = true
-	}
-	for k := range found {
-		keys[k] = true
-	}
-	var records []history.Record
-	whole := true
-	for k := range keys {
-		was, is := f.known[k], found[k]
-		if is.ResourceVersion != 0 && is.ResourceVersion <= f.version {
-			continue
+	var keys []string
+	for k, is := range found {
+		if is.ResourceVersion > f.version {
+			keys = append(keys, k)
 		}
-		versions, err := f.versions(ctx, was, is, version)
+	}
+	for k := range f.known {
+		if _, exists := found[k]; !exists {
+			keys = append(keys, k)
+		}
+	}
+	slices.Sort(keys)
+	work := make(chan int, len(keys))
+	for i := range keys {
+		work <- i
+	}
+	close(work)
+	versions := make([][]history.Record, len(keys))
+	errs := make([]error, len(keys))
+	var readers sync.WaitGroup
+	for range bridgeReaders {
+		readers.Go(func() {
+			for i := range work {
+				versions[i], errs[i] = f.versions(ctx, f.known[keys[i]], found[keys[i]], version)
+			}
+		})
+	}
+	readers.Wait()
+	whole := true
+	for i, err := range errs {
 		switch {
 		case gone(err) == errGone:
 			whole = false
-			versions = differences(was, is, version)
+			versions[i] = differences(f.known[keys[i]], found[keys[i]], version)
 		case err != nil:
 			return err
 		}
-		records = append(records, versions...)
 	}
+	records := slices.Concat(versions...)
 	if !whole {
 		gap := history.Record{Type: history.Gap, Kind: f.kind, Since: f.version, ResourceVersion: version}
 		if err := f.emit(gap); err != nil {
@@ -381,19 +403,31 @@ func (f *follower) vanished(ctx context.Context, was history.Record, end uint64)
 }
 
 // at returns the state at version of the object that rec is about, a zero
-// record when there was none.
+// record when there was none. An API server that does not answer is asked again for
+// up to atPatience: without it, what was read of a gap would have to be read once more,
+// and the gap be longer by then.
 func (f *follower) at(ctx context.Context, rec history.Record, version uint64) (history.Record, error) {
 	fields := "metadata.name=" + rec.Object().GetName()
 	if ns := rec.Object().GetNamespace(); ns != "" {
 		fields += ",metadata.namespace=" + ns
 	}
-	found, _, err := f.snapshot(ctx, metav1.ListOptions{
-		FieldSelector:        fields,
-		ResourceVersion:      strconv.FormatUint(version, 10),
-		ResourceVersionMatch: metav1.ResourceVersionMatchExact,
+	var found map[string]history.Record
+	var refused error
+	err := wait.PollUntilContextTimeout(ctx, retryAfter, atPatience, true, func(ctx context.Context) (bool, error) {
+		found, _, refused = f.snapshot(ctx, metav1.ListOptions{
+			FieldSelector:        fields,
+			ResourceVersion:      strconv.FormatUint(version, 10),
+			ResourceVersionMatch: metav1.ResourceVersionMatchExact,
+		})
+		var status apierrors.APIStatus
+		final := errors.As(refused, &status) && status.Status().Code/100 == 4 && !apierrors.IsTooManyRequests(refused)
+		return refused == nil || final, nil
 	})
-	return found[key(rec)], err
+	return found[key(rec)], cmp.Or(refused, err)
 }
+
+// atPatience is how long one version of an object is asked for.
+const atPatience = time.Minute
 
 // byVersion orders records by resourceVersion.
 func byVersion(a, b history.Record) int {

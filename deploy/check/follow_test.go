@@ -4,9 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -180,6 +183,51 @@ func TestBridgeIsWhatAWatchWouldHaveShown(t *testing.T) {
 			t.Errorf("at version %d of %d, records %+v", f.version, s.version(), *got)
 		}
 	})
+}
+
+// TestBridgeOverAnOutage: an API server that does not answer for a while is asked again
+// for the version that it owes, and one that refuses is not.
+func TestBridgeOverAnOutage(t *testing.T) {
+	for _, test := range []struct {
+		name  string
+		err   error
+		again bool
+	}{
+		{"away", &url.Error{Op: "Get", URL: "https://x", Err: syscall.ECONNREFUSED}, true},
+		{"starting", apierrors.NewServiceUnavailable("starting"), true},
+		{"busy", apierrors.NewTooManyRequests("busy", 0), true},
+		{"forbidden", apierrors.NewForbidden(corev1.Resource("pods"), "", errors.New("no")), false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			s := &store{}
+			s.put("a", "")
+			f, got := journal(s)
+			if err := f.begin(t.Context(), time.Time{}); err != nil {
+				t.Fatal(err)
+			}
+			s.put("a", "n")
+			s.cached = s.version()
+			*got = nil
+			var asked atomic.Int64
+			list := f.list
+			f.list = func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
+				if o.ResourceVersionMatch == metav1.ResourceVersionMatchExact && asked.Add(1) == 1 {
+					return nil, test.err
+				}
+				return list(ctx, o)
+			}
+			err := f.listAgain(t.Context())
+			if !test.again {
+				if !errors.Is(err, test.err) || asked.Load() != 1 {
+					t.Errorf("asked %d times, error %v", asked.Load(), err)
+				}
+				return
+			}
+			if g, want := lines(*got), []string{"2 MODIFIED a uid-1 n"}; err != nil || !slices.Equal(g, want) {
+				t.Errorf("bridged %q with error %v, want %q", g, err, want)
+			}
+		})
+	}
 }
 
 // TestGap: what etcd compacted is a gap, and the differences follow it.
