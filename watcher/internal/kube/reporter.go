@@ -28,8 +28,8 @@ type ReporterConfig struct {
 	// Identity of this process, for the Events' reportingInstance. Required.
 	Identity string
 	// Workers is how many conditions, and how many Events, are written at a time; 32 by
-	// default. While the API server is busy with bindings and conditions, Events have
-	// patientWorkers of them.
+	// default. While the API server is busy with bindings and conditions, one of them
+	// writes Events.
 	Workers int
 	// MaxPods is how many pods may wait for their reports, 100,000 by default.
 	// Reports about further pods are dropped and counted.
@@ -99,10 +99,6 @@ const (
 	minBackoff = 50 * time.Millisecond
 	maxBackoff = 5 * time.Second
 )
-
-// patientWorkers are the workers for Events that never give way, so that Events are late
-// and not missing on an API server that is busy all the time.
-const patientWorkers = 2
 
 // noteLimit is the most bytes that the API server takes in an Event's note.
 const noteLimit = 1024
@@ -184,9 +180,10 @@ func (r *Reporter) Run(ctx context.Context) {
 	var wg sync.WaitGroup
 	for i := range r.config.Workers {
 		wg.Go(func() { r.work(ctx, r.conditions, r.tellCondition, func() {}) })
-		giveWay := func() {}
-		if i >= patientWorkers {
-			giveWay = r.precedence.giveWay
+		giveWay := r.precedence.giveWay
+		if i == 0 {
+			// Events are late, and not missing, on an API server that is busy all the time.
+			giveWay = func() {}
 		}
 		wg.Go(func() { r.work(ctx, r.events, r.tellEvent, giveWay) })
 	}
