@@ -49,6 +49,8 @@ type Ledger struct {
 	// whoever evicted them.
 	preempted map[types.UID]*holding
 	assumed   int // of pods
+	// promised are the assumed pods that are not known to be bound.
+	promised map[types.UID]*holding
 	existing  int // of nodes: those with an object
 }
 
@@ -73,7 +75,11 @@ type holding struct {
 	repels    string // its key in repelling; empty if it repels nobody
 	// assumed pods are promised: decided by us, and not yet seen bound by the watch.
 	assumed bool
+	// since is the version at which it was promised; 0 once it is known to be bound.
+	since uint64
 }
+
+func (h *holding) promised() bool { return h.since > 0 }
 
 // nomination is a pod without a node for which room is set aside on one.
 type nomination struct {
@@ -106,6 +112,7 @@ func New() *Ledger {
 		budgets:    map[string]*budget{},
 		repelling:  map[string]*repeller{},
 		preempted:  map[types.UID]*holding{},
+		promised:   map[types.UID]*holding{},
 		relations:  relations{byKey: map[string]*Relation{}, of: map[types.UID]string{}},
 	}
 }
@@ -568,6 +575,9 @@ func (l *Ledger) Assume(pod *corev1.Pod, nodeName string, together bool) {
 	before := l.placed(pod.UID)
 	l.hold(pod, encode.PlacedPod(pod, nodeName), true)
 	l.notePod(pod.UID, before)
+	h := l.pods[pod.UID]
+	h.since = l.version
+	l.promised[pod.UID] = h
 	l.changed(aPlacedPod, added, nodeName)
 	by := byOthers
 	if together {
@@ -609,6 +619,7 @@ func (l *Ledger) Place(pod *corev1.Pod) {
 	}
 	l.hold(pod, record, false)
 	l.notePod(pod.UID, before)
+	l.confirms(pod.UID, l.pods[pod.UID])
 	concerns := func(r *berthv1.PlacedPod) {
 		l.concerns(r.GetNamespace(), r.GetLabels(), l.pods[pod.UID].repels, byOthers)
 	}
@@ -726,6 +737,7 @@ func (l *Ledger) release(uid types.UID) {
 	h := l.pods[uid]
 	delete(l.pods, uid)
 	delete(l.preempted, uid)
+	delete(l.promised, uid)
 	l.unrepel(h.repels)
 	name := h.record.GetNodeName()
 	n := l.nodes[name]

@@ -31,6 +31,8 @@ type Relation struct {
 	// deserted is the version at which a promise to a pod that it selects was last taken
 	// back.
 	deserted uint64
+	// near is whom its pods must be near.
+	near nearness
 }
 
 // By whom a pod changed.
@@ -159,6 +161,7 @@ func (l *Ledger) Expect(pod *corev1.Pod) {
 		relation = &Relation{selectors: []podSelector{{selector: labels.Everything()}}}
 		if key != "" {
 			relation.selectors = terms.selectors(pod.Namespace)
+			relation.near = nearnessOf(pod.Namespace, terms.Affinity)
 		}
 		r.byKey[key] = relation
 		r.fresh = append(r.fresh, relation)

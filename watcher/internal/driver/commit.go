@@ -249,14 +249,16 @@ func (d *Driver) promise(c *commit, p *pod, node string) {
 
 // bindNext puts into Ready the bindings that may be sent, in the order of their promises.
 // A pod that its node does not take any more, or that was placed near or away from others who were
-// not bound after all, is decided about again.
+// not bound after all, is decided about again. One that must be near others waits until
+// one of them is bound: by itself it would be where it must not be.
 func (d *Driver) bindNext() {
-	sent := 0
-	for _, b := range d.promised {
+	var waiting []Bind
+	i := 0
+	for ; i < len(d.promised); i++ {
 		if d.config.MaxSent > 0 && d.unheard >= d.config.MaxSent {
 			break
 		}
-		sent++
+		b := d.promised[i]
 		p := d.pods[b.Pod.UID]
 		switch {
 		case p == nil || p.phase != binding || p.promised == 0:
@@ -270,13 +272,17 @@ func (d *Driver) bindNext() {
 			d.forget(p)
 			d.again(p)
 			continue
+		case d.ledger.Awaits(p.object):
+			waiting = append(waiting, b)
+			continue
 		}
 		p.promised = 0
 		d.unheard++
 		d.ready.Bind = append(d.ready.Bind, b)
 	}
-	d.promised = d.promised[sent:]
-	if len(d.promised) == 0 {
+	left := d.promised[i-len(waiting):]
+	copy(left, waiting)
+	if d.promised = left; len(left) == 0 {
 		d.promised = nil
 	}
 }

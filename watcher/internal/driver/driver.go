@@ -570,6 +570,7 @@ func (d *Driver) bindDone(ev BindDone) {
 	switch ev.Outcome {
 	case BindOK:
 		d.setPhase(p, bound)
+		d.ledger.Confirm(ev.UID)
 		node, _, _ := d.ledger.Holds(ev.UID)
 		d.reportScheduled(p, node)
 	case BindGone:
