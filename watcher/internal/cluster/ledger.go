@@ -51,7 +51,7 @@ type Ledger struct {
 	assumed   int // of pods
 	// promised are the assumed pods that are not known to be bound.
 	promised map[types.UID]*holding
-	existing  int // of nodes: those with an object
+	existing int // of nodes: those with an object
 }
 
 // node is one node name. The node itself may be unknown (object is nil) while

@@ -156,6 +156,7 @@ func (p *process) evict(e driver.Evict) {
 	done := func(o driver.EvictOutcome, delay time.Duration) {
 		w.in(delay, p, func() {
 			w.say("%s hears that evicting %s is %v", p, e.Victim.UID, o)
+			p.evicting--
 			p.step(driver.EvictDone{UID: e.Victim.UID, Outcome: o, Message: o.String()})
 			p.collect()
 		})

@@ -103,7 +103,7 @@ func (p *process) checkPlace(s *sighting, at driver.Where, to Place) {
 		w.fail(lawOnePlace, "%s has %s gated and in phase %s", p, s.uid, at.Phase)
 	case to == deciding && !p.asked(s.uid):
 		w.fail(lawNotLost, "%s has %s waiting for a decision that nobody was asked for", p, s.uid)
-	case to == binding && p.underWay[s.uid] == 0 && p.collecting:
+	case to == binding && p.underWay[s.uid] == 0 && p.collecting && (p.maxSent == 0 || p.sent() < p.maxSent):
 		w.fail(lawNotLost, "%s has %s waiting for a binding that nobody was asked for", p, s.uid)
 	}
 	if o := s.object; o != nil {
@@ -119,6 +119,15 @@ func (p *process) checkPlace(s *sighting, at driver.Where, to Place) {
 	} else if to != nowhere {
 		w.fail(lawOnePlace, "%s was shown that %s is gone and has it %s", p, s.uid, to)
 	}
+}
+
+// sent is how many bindings and evictions have no outcome yet.
+func (p *process) sent() int {
+	n := p.evicting
+	for _, one := range p.underWay {
+		n += one
+	}
+	return n
 }
 
 // asked says whether a batch with the pod has no outcome.
@@ -240,7 +249,7 @@ func (p *process) checkWork(r *driver.Ready) {
 	}
 }
 
-// checkCommits is the laws of promises, at the moment at which they have been made.
+// checkCommits is the laws of bindings, at the moment at which they are handed out.
 func (p *process) checkCommits(binds []driver.Bind) {
 	w := p.w
 	now := p.driver.State().Snapshot
@@ -255,10 +264,6 @@ func (p *process) checkCommits(binds []driver.Bind) {
 		case placeOf(at) != binding || at.Node != b.Node:
 			w.fail(lawOnePlace, "%s binds %s to %s and has it %s, on %q", p, b.Pod.UID, b.Node, placeOf(at), at.Node)
 		}
-		q := p.decided
-		if q == nil {
-			w.fail(lawState, "%s binds %s, and nothing was decided", p, b.Pod.UID)
-		}
 		r := all.find(b.Node)
 		nobody := func(*berthv1.PlacedPod) bool { return false }
 		if r == nil || !r.open() || r.free(nobody) < 0 {
@@ -271,13 +276,11 @@ func (p *process) checkCommits(binds []driver.Bind) {
 			w.fail(lawAside, "%s binds %s to %s into room that is set aside for a more important pod", p, b.Pod.UID, b.Node)
 		}
 	}
-	if q := p.decided; q != nil && q.honest {
-		p.checkTogether(q, now, binds)
-	}
 }
 
 // checkTogether holds our commits together to the constraints between pods: in the state
-// that was decided on, with what we have committed since.
+// that was decided on, with what we have committed since. binds are those that an answer
+// has led to just now.
 func (p *process) checkTogether(q *question, now *berthv1.Snapshot, binds []driver.Bind) {
 	all := roomsOf(q.state)
 	isNew := func(uid string) bool {
@@ -319,7 +322,6 @@ func (p *process) checkTogether(q *question, now *berthv1.Snapshot, binds []driv
 // checkHeard tells the driver of an answer, and holds it to what it may make of it.
 func (p *process) checkHeard(q *question, again bool, ev driver.Decided) {
 	w := p.w
-	p.decided = q
 	before := map[types.UID]Place{}
 	for _, r := range q.batch.Request.GetPods() {
 		if s := p.byUID[types.UID(r.GetUid())]; s != nil {
@@ -328,6 +330,7 @@ func (p *process) checkHeard(q *question, again bool, ev driver.Decided) {
 	}
 	version := p.driver.Version()
 	p.step(ev)
+	var committed []driver.Bind
 	for i, r := range q.batch.Request.GetPods() {
 		s := p.byUID[types.UID(r.GetUid())]
 		if s == nil || before[s.uid] != deciding {
@@ -353,6 +356,12 @@ func (p *process) checkHeard(q *question, again bool, ev driver.Decided) {
 			w.fail(lawState, "%s has committed a decision for %s about version %d of %q; it asked about version %d of %q",
 				p, s.uid, r.GetVersion(), r.GetEpoch(), q.batch.Version, q.batch.Epoch)
 		}
+		if s.place == binding {
+			committed = append(committed, driver.Bind{Pod: s.object, Node: p.driver.Where(s.uid).Node})
+		}
+	}
+	if q.honest && len(committed) > 0 {
+		p.checkTogether(q, p.driver.State().Snapshot, committed)
 	}
 }
 

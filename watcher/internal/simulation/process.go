@@ -50,6 +50,7 @@ type process struct {
 	w         *world
 	number    int
 	driver    *driver.Driver
+	maxSent   int // bindings that the driver hands out before it hears of one; 0: all
 	router    *route.Router
 	informers [kinds]*informer
 	phase     processPhase
@@ -77,6 +78,7 @@ type process struct {
 	binds              []driver.Bind     // that wait for a binder
 	busy               int               // binders
 	evictions, nominal int
+	evicting           int // evictions without an EvictDone
 	reads              int
 	// knew are the budgets that were known when room began to be made for a pod.
 	knew       map[types.UID][]*policyv1.PodDisruptionBudget
@@ -85,7 +87,6 @@ type process struct {
 	byUID      map[types.UID]*sighting
 	netted     int
 	collecting bool                 // its work is being looked at
-	decided    *question            // the last one that was heard of
 	ours       map[types.UID]string // the nodes of our commits
 }
 
@@ -94,11 +95,13 @@ func (p *process) String() string { return fmt.Sprintf("watcher-%d", p.number) }
 // start starts a process.
 func (w *world) start() *process {
 	w.started++
+	d := w.source.at(keyStart, uint64(w.started), 101)
+	maxSent := of(&d, 0, 1, 2)
 	p := &process{
-		w: w, number: w.started, questions: map[uint64]*question{}, underWay: map[types.UID]int{}, byUID: map[types.UID]*sighting{}, ours: map[types.UID]string{},
+		w: w, number: w.started, maxSent: maxSent, questions: map[uint64]*question{}, underWay: map[types.UID]int{}, byUID: map[types.UID]*sighting{}, ours: map[types.UID]string{},
 		driver: driver.New(driver.Config{
 			Deciders: map[string]int{schedulerName: 2}, Seed: uint64(w.source.at(keyStart, uint64(w.started))),
-			MaxBatch: maxBatch, MaxBinding: maxBinding,
+			MaxBatch: maxBatch, MaxBinding: maxBinding, MaxSent: maxSent,
 		}),
 		seen: ^uint64(0), router: route.New(route.Config{}), calledOff: map[types.UID]int{}, knew: map[types.UID][]*policyv1.PodDisruptionBudget{},
 	}
@@ -238,6 +241,7 @@ func (p *process) collect() {
 	for _, b := range r.Bind {
 		p.underWay[b.Pod.UID]++
 	}
+	p.evicting += len(r.Evict)
 	p.collecting = true
 	p.look(nil)
 	p.checkWork(&r)
