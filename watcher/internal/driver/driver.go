@@ -283,6 +283,7 @@ func (d *Driver) Step(now time.Time, ev Event) {
 // reports each outcome with Step.
 func (d *Driver) Ready() Ready {
 	d.bindNext()
+	d.notice() // a promise that was taken back makes room
 	d.nextBatches()
 	r := d.ready
 	d.ready = Ready{}

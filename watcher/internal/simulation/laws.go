@@ -156,8 +156,11 @@ func (p *process) moved(s *sighting, from Place, ev driver.Event) {
 		delete(p.ours, s.uid)
 	}
 	switch {
-	case from == waiting && (to == active || to == backoff):
+	case from == waiting && (to == active || to == backoff || to == deciding):
 		s.woken = causeOf(ev, s)
+		if p.collecting {
+			s.woken = byForgotten // a promise whose binding was not handed out
+		}
 		w.tally.woken(s.woken, 1, 0, 0)
 		if s.woken == byNet && !s.lied && p.fits(s) {
 			w.tally.Missed++
@@ -212,7 +215,7 @@ var ways = map[Place][]Place{
 	gated:    {active, onNode, nowhere},
 	active:   {deciding, gated, onNode, nowhere},
 	backoff:  {active, gated, onNode, nowhere},
-	waiting:  {active, backoff, gated, onNode, nowhere},
+	waiting:  {active, backoff, deciding, gated, onNode, nowhere},
 	deciding: {active, backoff, waiting, binding, gated, onNode, nowhere},
 	binding:  {bound, reading, active, deciding, backoff, gated, onNode, nowhere},
 	bound:    {onNode, nowhere},
@@ -269,11 +272,21 @@ func (p *process) checkCommits(binds []driver.Bind) {
 		if r == nil || !r.open() || r.free(nobody) < 0 {
 			w.fail(lawRoom, "%s binds %s to %s, which has no room for it or is closed", p, b.Pod.UID, b.Node)
 		}
+	}
+}
+
+// checkAside holds commits to the nominations that there are: one that comes later knows
+// of them.
+func (p *process) checkAside(now *berthv1.Snapshot, binds []driver.Bind) {
+	all := roomsOf(now)
+	for _, b := range binds {
+		r := all.find(b.Node)
 		important := func(m *berthv1.PlacedPod) bool {
 			return m.GetUid() != string(b.Pod.UID) && m.GetPriority() > priority(b.Pod)
 		}
-		if r.free(important) < 0 && r.free(nobody)+cpu(b.Pod) < r.node.GetAllocatable()["cpu"]+cpu(b.Pod) {
-			w.fail(lawAside, "%s binds %s to %s into room that is set aside for a more important pod", p, b.Pod.UID, b.Node)
+		nobody := func(*berthv1.PlacedPod) bool { return false }
+		if r != nil && r.free(important) < 0 && r.free(nobody) < r.node.GetAllocatable()["cpu"] {
+			p.w.fail(lawAside, "%s commits %s to %s into room that is set aside for a more important pod", p, b.Pod.UID, b.Node)
 		}
 	}
 }
@@ -360,8 +373,12 @@ func (p *process) checkHeard(q *question, again bool, ev driver.Decided) {
 			committed = append(committed, driver.Bind{Pod: s.object, Node: p.driver.Where(s.uid).Node})
 		}
 	}
-	if q.honest && len(committed) > 0 {
-		p.checkTogether(q, p.driver.State().Snapshot, committed)
+	if len(committed) > 0 {
+		now := p.driver.State().Snapshot
+		p.checkAside(now, committed)
+		if q.honest {
+			p.checkTogether(q, now, committed)
+		}
 	}
 }
 

@@ -251,6 +251,9 @@ func (p *process) collect() {
 			p.underWay[b.Pod.UID]--
 			p.step(driver.BindDone{UID: b.Pod.UID, Outcome: driver.BindNotSent})
 		}
+		if len(r.Bind) > 0 {
+			defer p.collect() // the next ones, where not all are handed out
+		}
 		r.Bind, r.Decide = nil, nil
 	}
 	if len(r.Decide) > 0 && p.driver.Unfed() {
