@@ -14,6 +14,8 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"os"
+	"runtime/debug"
 
 	"github.com/berth-scheduler/berth/decider/policy"
 	"github.com/berth-scheduler/berth/decider/process"
@@ -21,7 +23,16 @@ import (
 	"github.com/berth-scheduler/berth/proto/config"
 )
 
-func main() { program.Main() }
+func main() {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(collectAt)
+	}
+	program.Main()
+}
+
+// collectAt is how much garbage, in percent of what is in use, makes Go collect it: less
+// than the usual 100, for what a decider holds is the cluster, and it makes little garbage.
+const collectAt = 70
 
 var program = process.Program{
 	Name:    "decider",

@@ -48,11 +48,11 @@ func leader(t testing.TB, watchers ...*process) *process {
 	return holder
 }
 
-// TestKills runs 2,000 pods through two deciders and two watchers. One decider is
+// TestKills runs 800 pods through two deciders and two watchers. One decider is
 // killed, then the watcher that leads. Every pod is bound, and bin/check, which
 // only knows the API server and its audit log, finds nothing.
 func TestKills(t *testing.T) {
-	const n = 2000
+	const n = 800
 	namespace(t)
 	nodes(t, 25, nil)
 	record := filepath.Join(t.TempDir(), "record")
