@@ -306,9 +306,9 @@ func (r *replay) judgeSpread(p *pod, n *corev1.Node, t *spreadTerm, others []pla
 	if !ok {
 		return fmt.Sprintf("topology spread: the node has no label %s", t.key)
 	}
-	domains := map[string]int{}
-	for _, node := range r.nodes {
-		if t.counts(&p.demand, node) {
+	domains, counts := map[string]int{}, map[string]bool{} // by node
+	for name, node := range r.nodes {
+		if counts[name] = t.counts(&p.demand, node); counts[name] {
 			domains[node.Labels[t.key]] += 0
 		}
 	}
@@ -316,7 +316,7 @@ func (r *replay) judgeSpread(p *pod, n *corev1.Node, t *spreadTerm, others []pla
 	if !t.selector.Empty() {
 		for _, o := range others {
 			domain := o.node.Labels[t.key]
-			if !t.counts(&p.demand, o.node) || o.pod.DeletionTimestamp != nil || o.pod.Namespace != p.Namespace ||
+			if !counts[o.node.Name] || o.pod.DeletionTimestamp != nil || o.pod.Namespace != p.Namespace ||
 				o.movable && domain == own || !t.selector.Matches(labels.Set(o.pod.Labels)) {
 				continue
 			}
