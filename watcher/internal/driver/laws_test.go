@@ -707,7 +707,13 @@ func (w *world) decideBadly() {
 
 // step tells the driver and takes its work.
 func (w *world) step(ev Event) {
+	before := len(w.driver.promised)
 	w.driver.Step(w.now, ev)
+	for _, b := range w.driver.promised[before:] {
+		if !proto.Equal(w.asked[string(b.Pod.UID)].GetSpreadSelector(), w.driver.ledger.SpreadSelector(b.Pod)) {
+			w.fail("%s is promised %s, and belongs to others than those it was decided with", b.Pod.UID, b.Node)
+		}
+	}
 	w.collect()
 }
 
@@ -745,9 +751,6 @@ func (w *world) collect() {
 		w.say("the driver binds %s to %s", b.Pod.UID, b.Node)
 		if node, assumed, _ := w.driver.ledger.Holds(b.Pod.UID); !assumed || node != b.Node {
 			w.fail("%s is to be bound to %s, which is not promised to it", b.Pod.UID, b.Node)
-		}
-		if !proto.Equal(w.asked[string(b.Pod.UID)].GetSpreadSelector(), w.driver.ledger.SpreadSelector(b.Pod)) {
-			w.fail("%s is to be bound, and belongs to others than those it was decided with", b.Pod.UID)
 		}
 		if slices.Contains(w.underWay(), b.Pod.UID) {
 			w.fail("%s is to be bound while a binding of it is under way", b.Pod.UID)
