@@ -630,6 +630,7 @@ func (l *Ledger) Place(pod *corev1.Pod) {
 		l.nodes[node].changed = l.version
 	case old.record.GetNodeName() != node: // it was promised elsewhere
 		concerns(record)
+		l.deserts(old.record.GetNamespace(), old.record.GetLabels())
 		l.changed(aPlacedPod, deleted, old.record.GetNodeName())
 		l.changed(aPlacedPod, added, node)
 		l.nodes[node].changed = l.version
@@ -663,6 +664,9 @@ func (l *Ledger) Remove(uid types.UID) {
 	l.notePod(uid, h.record)
 	l.changed(aPlacedPod, deleted, h.record.GetNodeName())
 	l.concerns(h.record.GetNamespace(), h.record.GetLabels(), "", byOthers)
+	if h.assumed {
+		l.deserts(h.record.GetNamespace(), h.record.GetLabels())
+	}
 }
 
 // Repelled says whether the required anti-affinity of a pod that holds room, or of

@@ -28,8 +28,8 @@ type Relation struct {
 	// selected is the version at which a pod that it selects last changed: by others, and
 	// by a promise to a pod that interacts.
 	selected [2]uint64
-	// deserted is the version at which a promise to a pod that it selects was last taken
-	// back.
+	// deserted is the version at which a promise to a pod that it selects last came to
+	// nothing.
 	deserted uint64
 	// near is whom its pods must be near.
 	near nearness
@@ -236,14 +236,15 @@ func (l *Ledger) Outdated(pod *corev1.Pod, version uint64, together bool) bool {
 	return false
 }
 
-// Deserted says whether a promise was taken back after a version to one of those pods that
-// matter to a pod that waits: it was placed near or away from one that is not there.
+// Deserted says whether after a version a promise to one of those pods that matter to a pod
+// that waits came to nothing, because it was taken back, the pod is gone, or others bound it
+// elsewhere: it was placed near or away from one that is not there.
 func (l *Ledger) Deserted(pod *corev1.Pod, version uint64) bool {
 	key, ok := l.relations.of[pod.UID]
 	return ok && l.relations.byKey[key].deserted > version
 }
 
-// deserts notes that a promise to a pod with these labels was taken back, at the version
+// deserts notes that a promise to a pod with these labels came to nothing, at the version
 // that there is now.
 func (l *Ledger) deserts(namespace string, of map[string]string) {
 	for _, r := range l.relations.byKey {
