@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -57,14 +58,14 @@ func (a *aside) parse(fs *flag.FlagSet, args []string) error {
 }
 
 // finish ends a command of that name that has printed text: it writes the file that
-// programs read and returns the exit status. failure is why there are no more runs.
-func (a *aside) finish(name string, stdout, stderr io.Writer, text string, write func(io.Writer) error, status int, failure error) int {
+// programs read, with report in it, and returns the exit status. failure is why there are
+// no more runs.
+func (a *aside) finish(name string, stdout, stderr io.Writer, text string, report any, status int, failure error) int {
 	fmt.Fprint(stdout, text)
 	if a.json != "" {
-		var b strings.Builder
-		err := write(&b)
+		data, err := json.MarshalIndent(report, "", "  ")
 		if err == nil {
-			err = os.WriteFile(a.json, []byte(b.String()), 0o644)
+			err = os.WriteFile(a.json, append(data, '\n'), 0o644)
 		}
 		if err != nil {
 			failure = errors.Join(failure, fmt.Errorf("--json: %w", err))

@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"errors"
-	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -91,7 +90,6 @@ func TestCount(t *testing.T) {
 
 func TestFinish(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "runs.json")
-	write := func(w io.Writer) error { _, err := io.WriteString(w, "{}"); return err }
 	for _, c := range []struct {
 		json    string
 		status  int
@@ -104,14 +102,14 @@ func TestFinish(t *testing.T) {
 	} {
 		var out, mistakes bytes.Buffer
 		a := aside{json: c.json}
-		if got := a.finish("bench", &out, &mistakes, "table\n", write, c.status, c.failure); got != c.want || out.String() != "table\n" {
+		if got := a.finish("bench", &out, &mistakes, "table\n", struct{}{}, c.status, c.failure); got != c.want || out.String() != "table\n" {
 			t.Errorf("%+v: exit status %d, printed %q", c, got, &out)
 		}
 		if (mistakes.Len() > 0) != (c.failure != nil || c.json == filepath.Join(file, "no folder")) {
 			t.Errorf("%+v: %q", c, &mistakes)
 		}
 	}
-	if data, err := os.ReadFile(file); err != nil || string(data) != "{}" {
+	if data, err := os.ReadFile(file); err != nil || string(data) != "{}\n" {
 		t.Errorf("%q, %v", data, err)
 	}
 }

@@ -17,6 +17,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/berth-scheduler/berth/deploy/bench/internal/replicas"
+	"github.com/berth-scheduler/berth/deploy/bench/internal/result"
 	"github.com/berth-scheduler/berth/deploy/bench/internal/scrape"
 	"github.com/berth-scheduler/berth/deploy/bench/internal/workload"
 	"github.com/berth-scheduler/berth/deploy/internal/child"
@@ -117,7 +118,11 @@ func runReplicas(ctx context.Context, args []string, stdout, stderr io.Writer) i
 	if len(runs) > 0 {
 		text = replicas.Table(runs)
 	}
-	return o.finish("bench replicas", stdout, stderr, text, func(w io.Writer) error { return replicas.WriteJSON(w, runs) }, replicas.Status(runs), err)
+	var verdicts []result.Verdict
+	for _, r := range runs {
+		verdicts = append(verdicts, r.Verdict)
+	}
+	return o.finish("bench replicas", stdout, stderr, text, replicas.Report{Runs: runs, Speedups: replicas.Speedups(runs)}, result.Status(verdicts...), err)
 }
 
 // plan lists the runs: of the comparison every round with one decider and with all, every

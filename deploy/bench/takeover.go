@@ -15,6 +15,7 @@ import (
 	coordinationv1 "k8s.io/api/coordination/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/berth-scheduler/berth/deploy/bench/internal/result"
 	"github.com/berth-scheduler/berth/deploy/bench/internal/takeover"
 	"github.com/berth-scheduler/berth/deploy/bench/internal/workload"
 	"github.com/berth-scheduler/berth/deploy/internal/child"
@@ -86,7 +87,11 @@ func runTakeover(ctx context.Context, args []string, stdout, stderr io.Writer) i
 	if len(runs) > 0 {
 		text = takeover.Table(runs)
 	}
-	return o.finish("bench takeover", stdout, stderr, text, func(w io.Writer) error { return takeover.WriteJSON(w, runs) }, takeover.Status(runs), err)
+	var verdicts []result.Verdict
+	for _, r := range runs {
+		verdicts = append(verdicts, r.Verdict)
+	}
+	return o.finish("bench takeover", stdout, stderr, text, takeover.Report{Runs: runs}, result.Status(verdicts...), err)
 }
 
 // measure makes the rounds. Those that were made are returned with an error, too.

@@ -3,13 +3,12 @@
 package replicas
 
 import (
-	"cmp"
-	"encoding/json"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 	"text/tabwriter"
+
+	"github.com/berth-scheduler/berth/deploy/bench/internal/result"
 )
 
 // A Run is one workload, once. Its JSON is what programs read.
@@ -39,10 +38,7 @@ type Run struct {
 	Hedges int `json:"hedges"`
 	// Shares are how many decisions each replica made, the least first.
 	Shares []int `json:"shares"`
-	// Violated says that bin/check found a rule broken; Problems are that and everything
-	// else for which the run does not count.
-	Violated bool     `json:"violated"`
-	Problems []string `json:"problems,omitempty"`
+	result.Verdict
 }
 
 // perSecond is how many pods were bound a second from the first to the last bind.
@@ -150,27 +146,8 @@ func shares(of []int) string {
 	return fmt.Sprintf("%d-%d%%", percent(slices.Min(of)), percent(slices.Max(of)))
 }
 
-// WriteJSON writes the runs and the speedups as one object.
-func WriteJSON(w io.Writer, runs []Run) error {
-	e := json.NewEncoder(w)
-	e.SetIndent("", "  ")
-	return e.Encode(struct {
-		Runs     []Run     `json:"runs"`
-		Speedups []Speedup `json:"speedups"`
-	}{runs, Speedups(runs)})
-}
-
-// Status is the exit status that the runs make: 1 if a rule was violated, else 2 if one
-// does not count for another reason, else 0.
-func Status(runs []Run) int {
-	status := 0
-	for _, r := range runs {
-		switch {
-		case r.Violated:
-			return 1
-		case len(r.Problems) > 0:
-			status = cmp.Or(status, 2)
-		}
-	}
-	return status
+// A Report is all runs. Its JSON is what programs read.
+type Report struct {
+	Runs     []Run     `json:"runs"`
+	Speedups []Speedup `json:"speedups"`
 }

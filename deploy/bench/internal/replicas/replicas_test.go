@@ -1,11 +1,12 @@
 package replicas
 
 import (
-	"bytes"
 	"encoding/json"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/berth-scheduler/berth/deploy/bench/internal/result"
 )
 
 var runs = []Run{
@@ -14,7 +15,7 @@ var runs = []Run{
 	{Workload: "equal", Deciders: 4, Round: 2, Pods: 1000, Bound: 1000, FirstToLast: 8, Middle: 5, Placements: 1000, Decisions: 1000, Shares: []int{1, 2, 2, 3}},
 	{Workload: "equal", Deciders: 1, Round: 2, Pods: 1000, Bound: 1000, FirstToLast: 24, Middle: 17.5, Placements: 1000, Decisions: 1000},
 	{Workload: "full-95", Deciders: 4, Round: 1, Pods: 1000, Bound: 990, FirstToLast: 6, Middle: 4, Placements: 990, Decisions: 1287, Next: 20, Again: 31, Stale: 40, Refusals: 2, Hedges: 1,
-		Problems: []string{"10 pods not bound: a"}},
+		Verdict: result.Verdict{Problems: []string{"10 pods not bound: a"}}},
 }
 
 func TestTable(t *testing.T) {
@@ -35,16 +36,13 @@ equal: 4 deciders are 3.50 (3.00 to 4.00) times as fast as one from the first to
 	}
 }
 
-func TestWriteJSON(t *testing.T) {
-	var b bytes.Buffer
-	if err := WriteJSON(&b, runs); err != nil {
+func TestReport(t *testing.T) {
+	data, err := json.Marshal(Report{runs, Speedups(runs)})
+	if err != nil {
 		t.Fatal(err)
 	}
-	var back struct {
-		Runs     []Run
-		Speedups []Speedup
-	}
-	if err := json.Unmarshal(b.Bytes(), &back); err != nil {
+	var back Report
+	if err := json.Unmarshal(data, &back); err != nil {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(runs, back.Runs); diff != "" {
@@ -52,17 +50,5 @@ func TestWriteJSON(t *testing.T) {
 	}
 	if len(back.Speedups) != 1 || back.Speedups[0].FirstToLast.Median != 3.5 {
 		t.Errorf("%+v", back.Speedups)
-	}
-}
-
-func TestStatus(t *testing.T) {
-	bad := Run{Violated: true, Problems: []string{"check: 1 violations"}}
-	for want, of := range [][]Run{runs[:4], append([]Run{bad}, runs...), runs} {
-		if got := Status(of); got != want {
-			t.Errorf("%d, want %d", got, want)
-		}
-	}
-	if got := Status(append(runs[:5:5], bad)); got != 1 {
-		t.Errorf("a violation behind another problem: %d", got)
 	}
 }

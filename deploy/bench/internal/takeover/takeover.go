@@ -5,7 +5,6 @@ package takeover
 import (
 	"bufio"
 	"bytes"
-	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -13,6 +12,8 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+
+	"github.com/berth-scheduler/berth/deploy/bench/internal/result"
 )
 
 // A Bind is a binding that the API server answered with success.
@@ -85,10 +86,7 @@ type Run struct {
 	FromAcquired float64 `json:"acquiredToBindSeconds"`
 	// Gap is from the old leader's last bind to the new one's first.
 	Gap float64 `json:"lastToFirstBindSeconds"`
-	// Violated says that bin/check found a rule broken; Problems are that and everything
-	// else for which the run does not count.
-	Violated bool     `json:"violated"`
-	Problems []string `json:"problems,omitempty"`
+	result.Verdict
 }
 
 // Measure fills in what the binds say of the change; bound is how many pods have a node.
@@ -165,26 +163,7 @@ func median(runs []Run, of func(Run) float64) float64 {
 	return (all[(len(all)-1)/2] + all[len(all)/2]) / 2
 }
 
-// WriteJSON writes the runs as one object.
-func WriteJSON(w io.Writer, runs []Run) error {
-	e := json.NewEncoder(w)
-	e.SetIndent("", "  ")
-	return e.Encode(struct {
-		Runs []Run `json:"runs"`
-	}{runs})
-}
-
-// Status is the exit status that the runs make: 1 if a rule was violated, else 2 if one
-// does not count for another reason, else 0.
-func Status(runs []Run) int {
-	status := 0
-	for _, r := range runs {
-		switch {
-		case r.Violated:
-			return 1
-		case len(r.Problems) > 0:
-			status = cmp.Or(status, 2)
-		}
-	}
-	return status
+// A Report is all runs. Its JSON is what programs read.
+type Report struct {
+	Runs []Run `json:"runs"`
 }

@@ -1,7 +1,6 @@
 package takeover
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -9,6 +8,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/berth-scheduler/berth/deploy/bench/internal/result"
 )
 
 func at(seconds float64) time.Time {
@@ -75,7 +76,7 @@ func TestTable(t *testing.T) {
 	runs := []Run{
 		{Round: 1, Nodes: 5000, Pods: 20000, Before: 4970, Unheard: 30, After: 15000, FromKill: 15, FromLeaseEnd: 1, FromAcquired: 0.5, Gap: 15.25},
 		{Round: 2, Nodes: 5000, Pods: 20000, Before: 6000, After: 14000, FromKill: 14, FromLeaseEnd: 2, FromAcquired: 0.25, Gap: 14},
-		{Round: 3, Nodes: 5000, Pods: 20000, Before: 6000, Problems: []string{"the new leader bound no pod"}},
+		{Round: 3, Nodes: 5000, Pods: 20000, Before: 6000, Verdict: result.Verdict{Problems: []string{"the new leader bound no pod"}}},
 	}
 	const want = `  round  nodes   pods  kill to bind  lease end to bind  acquired to bind  last to first bind  bound by old  unheard  by new  old after new
       1   5000  20000       15.00 s             1.00 s            0.50 s             15.25 s          4970       30   15000              0
@@ -87,12 +88,9 @@ DOES NOT COUNT: round 3: the new leader bound no pod
 	if diff := cmp.Diff(want, Table(runs)); diff != "" {
 		t.Error(diff)
 	}
-	var b bytes.Buffer
-	var back struct{ Runs []Run }
-	if err := WriteJSON(&b, runs); err != nil || json.Unmarshal(b.Bytes(), &back) != nil || !cmp.Equal(runs, back.Runs) {
-		t.Errorf("error %v, JSON %s", err, &b)
-	}
-	if got := []int{Status(runs[:2]), Status(append(runs[:3:3], Run{Violated: true})), Status(runs)}; !cmp.Equal(got, []int{0, 1, 2}) {
-		t.Errorf("status %v", got)
+	var back Report
+	data, err := json.Marshal(Report{runs})
+	if err != nil || json.Unmarshal(data, &back) != nil || !cmp.Equal(runs, back.Runs) {
+		t.Errorf("error %v, JSON %s", err, data)
 	}
 }
